@@ -1,0 +1,140 @@
+"""What dvc.yaml says and what dvc.lock records, read from DVC's own index: no second reading of its templates.
+
+Snakemake, the runner and the tests use this; nothing else looks into dvc.yaml.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+
+CODE_ROOTS = ("pipeline",)
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """One job of dvc.yaml: ``name@key``, its command and its paths relative to the repository."""
+
+    name: str
+    key: str | None
+    command: str
+    inputs: tuple[str, ...]  # data it reads, in the order of dvc.yaml
+    code: tuple[str, ...]  # modules of ours that it runs
+    params: tuple[str, ...]  # declared keys of params.yaml
+    outputs: tuple[str, ...]
+    meta: dict
+
+    @property
+    def address(self) -> str:
+        return f"{self.name}@{self.key}" if self.key else self.name
+
+
+class Ledger:
+    """The stages of one repository."""
+
+    def __init__(self, root: Path | str = "."):
+        os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+        from dvc.exceptions import DvcException, NotDvcRepoError
+        from dvc.repo import Repo
+
+        logging.getLogger("dvc").setLevel(logging.ERROR)
+        try:
+            self.repo = Repo(str(root))
+            self._stages = list(self.repo.index.stages)
+        except NotDvcRepoError as error:
+            raise PipelineError(f"{error}; run this in the project's folder (without git: see README)") from None
+        except DvcException as error:
+            raise PipelineError(f"dvc.yaml or params.yaml cannot be read: {error}") from None
+        self.root = Path(self.repo.root_dir)
+
+    @cached_property
+    def entries(self) -> dict[str, StageEntry]:
+        """Every job by its address."""
+        return {stage.addressing: self._entry(stage) for stage in self._stages}
+
+    def _relative(self, path: str) -> str:
+        return os.path.relpath(path, self.root)
+
+    def _entry(self, stage) -> StageEntry:
+        from dvc.dependency.param import ParamsDependency
+
+        name, _, key = stage.name.partition("@")
+        params = [key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params]
+        paths = [self._relative(dep.fs_path) for dep in stage.deps if not isinstance(dep, ParamsDependency)]
+        code = [path for path in paths if path.split(os.sep)[0] in CODE_ROOTS]
+        return StageEntry(
+            name=name,
+            key=key or None,
+            command=stage.cmd,
+            inputs=tuple(path for path in paths if path not in code),
+            code=tuple(code),
+            params=tuple(params),
+            outputs=tuple(self._relative(out.fs_path) for out in stage.outs),
+            meta=dict(stage.meta or {}),
+        )
+
+    def by_command(self, arguments: list[str]) -> StageEntry:
+        """The job whose command is ``python -m pipeline ARGUMENTS``; raises PipelineError with what there is."""
+        wanted = " ".join(["python", "-m", "pipeline", *arguments])
+        for entry in self.entries.values():
+            if entry.command == wanted:
+                return entry
+        same = [entry.command for entry in self.entries.values() if entry.command.split()[3:4] == arguments[:1]]
+        listing = "\n".join(f"  {command}" for command in sorted(same))
+        raise PipelineError(f"no stage of dvc.yaml has the command `{wanted}`; there are:\n{listing}")
+
+    def producer(self, path: str) -> StageEntry | None:
+        """The job that makes ``path`` or a folder around it."""
+        parts = Path(path).parts
+        for depth in range(len(parts), 0, -1):
+            entry = self._producers.get(os.path.join(*parts[:depth]))
+            if entry:
+                return entry
+        return None
+
+    @cached_property
+    def _producers(self) -> dict[str, StageEntry]:
+        return {output: entry for entry in self.entries.values() for output in entry.outputs}
+
+    def upstream_paths(self, path: str) -> list[str]:
+        """The outputs that make up an input: itself, the folder it lies in, or all that lie in it."""
+        owner = self.producer(path)
+        if owner:
+            parents = [output for output in owner.outputs if Path(path).is_relative_to(output)]
+            return parents
+        inside = [output for output in self._producers if Path(output).is_relative_to(path)]
+        return sorted(inside) or [path]
+
+    def stale(self) -> set[str]:
+        """Addresses that DVC calls changed, closed downstream."""
+        with self.repo.lock:
+            changed = set(self.repo.status())
+        stale = {address for address in changed if address in self.entries}
+        unknown = changed - stale
+        if unknown:
+            logging.getLogger(__name__).warning("not stages of dvc.yaml, left alone: %s", ", ".join(sorted(unknown)))
+        while True:
+            made = {output for address in stale for output in self.entries[address].outputs}
+            more = {
+                address
+                for address, entry in self.entries.items()
+                if address not in stale and any(up in made for path in entry.inputs for up in self.upstream_paths(path))
+            }
+            if not more:
+                return stale
+            stale |= more
+
+    def hashes(self, entry: StageEntry, kind: str) -> dict[str, str]:
+        """Content hashes of a job's ``inputs``, ``code`` or ``outputs`` as DVC computes them (cached by mtime)."""
+        wanted = set(getattr(entry, kind))
+        stage = next(stage for stage in self._stages if stage.addressing == entry.address)
+        candidates = stage.outs if kind == "outputs" else stage.deps
+        found = {}
+        for item in candidates:
+            path = self._relative(item.fs_path)
+            if path in wanted and item.exists:
+                found[path] = str(item.get_hash().value)
+        return found

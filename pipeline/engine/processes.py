@@ -1,0 +1,42 @@
+"""Processes and locks that a SIGKILL leaves clean."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies; elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def hold_folder(lock_file: Path) -> int:
+    """Lock a folder for the life of this process; the kernel frees it however the process ends.
+
+    Returns the descriptor. Raises PipelineError when another process holds it.
+    """
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = ""
+        with contextlib.suppress(OSError):
+            owner = os.read(descriptor, 64).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise PipelineError(
+            f"another pipeline (process {owner or 'unknown'}) works in this folder; wait for it or stop it. "
+            f"If that process is gone, its last jobs are still ending: try again in a moment."
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
