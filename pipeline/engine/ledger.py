@@ -42,8 +42,9 @@ class Ledger:
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
         try:
-            self.repo = Repo(str(root))
-            self._stages = list(self.repo.index.stages)
+            self.repo = Repo(str(root), _wait_for_lock=True)
+            with self.repo.lock:  # dvc.lock is rewritten in place by other jobs
+                self._stages = list(self.repo.index.stages)
         except NotDvcRepoError as error:
             raise PipelineError(f"{error}; run this in the project's folder (without git: see README)") from None
         except DvcException as error:
@@ -110,8 +111,7 @@ class Ledger:
 
     def stale(self) -> set[str]:
         """Addresses that DVC calls changed, closed downstream."""
-        with self.repo.lock:
-            changed = set(self.repo.status())
+        changed = set(self.repo.status())
         stale = {address for address in changed if address in self.entries}
         unknown = changed - stale
         if unknown:

@@ -1,0 +1,68 @@
+# Holds no stage of its own: dvc.yaml is the only list of stages and dvc.lock the only record of what ran.
+# Here they get what DVC has no word for: parallel execution, resources, logs, benchmarks.
+#   snakemake --cores all reports/table3.csv
+import sys
+
+sys.path.insert(0, workflow.basedir)
+
+from pipeline import tracking
+from pipeline.engine import snakemake_rules as rules_of
+from pipeline.engine.ledger import Ledger
+from pipeline.errors import PipelineError
+
+ledger = Ledger(workflow.basedir)
+stale_jobs = set()
+if workflow.is_main_process:
+    try:
+        if not workflow.dryrun:
+            held = rules_of.hold()
+            tracking.prepare_store(ledger.root)
+        stale_jobs = rules_of.mark_stale(ledger)
+    except PipelineError as error:
+        sys.exit(f"error: {error}")
+
+
+rule all:
+    default_target: True
+    input:
+        [path for entry in ledger.entries.values() for path in entry.outputs],
+
+
+def inputs_of(spec):
+    def inputs(wildcards):
+        entry = spec.entry(wildcards)
+        paths = [up for path in entry.inputs for up in ledger.upstream_paths(path)]
+        made_now = [path for path in paths if (owner := ledger.producer(path)) and owner.address in stale_jobs]
+        again = [str(rules_of.marker(entry.address))] if entry.address in stale_jobs else []
+        return [path if path in made_now else ancient(path) for path in dict.fromkeys(paths)] + again
+
+    return inputs
+
+
+for spec in rules_of.rule_specs(ledger):
+
+    rule:
+        name:
+            spec.name
+        input:
+            inputs_of(spec),
+        output:
+            [directory(path) if rules_of.is_folder(path) else path for path in spec.outputs],
+        log:
+            spec.log,
+        benchmark:
+            spec.benchmark
+        wildcard_constraints:
+            key=spec.keys_pattern,
+        params:
+            address=spec.address,
+        threads: spec.meta["threads"]
+        priority: spec.meta["priority"]
+        resources:
+            mem_mb=spec.meta["mem_mb"],
+            runtime=spec.meta["minutes"],
+            gpu=spec.meta["gpu"],
+        conda:
+            "envs/pipeline.yaml"
+        shell:
+            "python -m pipeline.engine.job {params.address} > {log} 2>&1"
