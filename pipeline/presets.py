@@ -1,5 +1,6 @@
 """Writes params.yaml: a preset, or the reader's own folders put into it. Comments of the YAML files are kept."""
 
+import copy
 import io
 from pathlib import Path
 
@@ -15,6 +16,7 @@ def _yaml() -> YAML:
     yaml = YAML()
     yaml.width = WIDTH
     yaml.preserve_quotes = True
+    yaml.representer.add_representer(type(None), lambda rep, _: rep.represent_scalar("tag:yaml.org,2002:null", "null"))
     return yaml
 
 
@@ -61,13 +63,13 @@ def use_webvid(tree, listing: str, videos: str, columns: dict[str, str | None], 
     for name in ("webvid_strided", "webvid_fixed"):
         own = name.replace("webvid", "own")
         tree["clip_sets"][own] = {
-            **tree["clip_sets"][name],
+            **copy.deepcopy(tree["clip_sets"][name]),
             "listing": listing,
             "videos": videos,
-            "columns": columns,
+            "columns": dict(columns),
             "windows": windows,
         }
-        tree["latents"][own] = {**tree["latents"][name], "clips": own}
+        tree["latents"][own] = {**copy.deepcopy(tree["latents"][name]), "clips": own}
         renamed[name] = own
     for item in [*tree["backbones"].values(), *tree["trainings"].values()]:
         item["latents"] = renamed.get(item["latents"], item["latents"])
