@@ -1,4 +1,4 @@
-"""The features of one set of clips on disk: arrays as safetensors, provenance as JSON beside them; nothing is pickled."""
+"""The features of one set of clips on disk: arrays as safetensors, provenance as JSON beside them, no pickle."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ ARRAYS = ("fvd", "is", "pca", "motion_score", "motion_px")
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A row a clip in every array: fvd (n, D), is (n, classes; logits), pca (n, K), motion_score (n,), motion_px (n,)."""
+    """A row a clip in every array: fvd (n, D), is (n, classes), pca (n, K), motion_score (n,), motion_px (n,)."""
 
     ids: list[str]
     seeds: list[int]  # sampling seed of each clip; 0 throughout for real clips
@@ -67,4 +67,6 @@ def read_features(folder: Path, name: str) -> FeatureSet:
             raise KeyError(f"arrays {missing}")
         return FeatureSet(sidecar["ids"], sidecar["seeds"], arrays, sidecar["provenance"], sidecar["details"])
     except (FileNotFoundError, KeyError, ValueError, SafetensorError) as error:
-        raise PipelineError(f"{folder} holds no whole feature set {name!r} ({error}); run the stage features again") from None
+        raise PipelineError(
+            f"{folder} holds no whole feature set {name!r} ({error}); run the stage features again"
+        ) from None

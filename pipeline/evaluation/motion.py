@@ -5,6 +5,7 @@ summed over the pairs. The published scores use RAFT at 800 x 450 and are on ano
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def measure_motion(frames: np.ndarray, height: int, width: int) -> Motion:
         cv2.cvtColor(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_RGB2GRAY)
         for frame in frames
     ]
-    flows = np.stack([flow_of.calc(a, _match_brightness(b, a), None) for a, b in zip(grey, grey[1:], strict=False)])
+    flows = np.stack([flow_of.calc(a, _match_brightness(b, a), None) for a, b in pairwise(grey)])
     native = flows * np.array([frames.shape[2] / width, frames.shape[1] / height], dtype=np.float32)
     return Motion(
         score=float(np.linalg.norm(flows, axis=-1).mean(axis=(1, 2), dtype=np.float64).sum()),

@@ -16,7 +16,7 @@ class Split:
 
 
 def split_clips(ids: Sequence[str], seed: int, conditions: int, reference: int, allow_few: bool = False) -> Split:
-    """Order the clips by a hash of (seed, id); the first ``conditions`` condition samples, the next ``reference`` are real.
+    """Order the clips by a hash of (seed, id): first those whose first frame conditions a sample, then the reference.
 
     The order depends on each clip's own id only, so that a clip keeps its place when others come or go. With
     ``allow_few`` a smaller set is divided in the same proportion, at least one clip to each part. Raises PipelineError
@@ -27,8 +27,8 @@ def split_clips(ids: Sequence[str], seed: int, conditions: int, reference: int, 
     if len(ids) < wanted:
         if not allow_few:
             raise PipelineError(
-                f"evaluation.conditions and evaluation.reference ask for {conditions} + {reference} test clips, there are "
-                f"{len(ids)}; lower them, or set evaluation.allow_few to true (cells then rest on small sets)"
+                f"evaluation.conditions and evaluation.reference ask for {conditions} + {reference} test clips, "
+                f"there are {len(ids)}; lower them, or set evaluation.allow_few to true (cells then rest on small sets)"
             )
         if len(ids) < 2:
             raise PipelineError(

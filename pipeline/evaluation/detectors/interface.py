@@ -1,4 +1,4 @@
-"""What the metrics ask of a detector: a name, the hash of its weights, the protocol it reads clips by, and two outputs."""
+"""What the metrics ask of a detector: a name, the hash of its weights, the protocol it reads clips by, two outputs."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -26,8 +26,8 @@ class DemoPca(Detector):
         self.identity = Identity(
             name="demo-pca",
             hash=weights_hash({"mean": mean, "components": components}),
-            protocol=f"averaged to {'x'.join(map(str, COARSE))} (frames, height, width), {len(components)} components of "
-            "this project's demo clips",
+            protocol=f"averaged to {'x'.join(map(str, COARSE))} (frames, height, width), {len(components)} components "
+            "of this project's demo clips",
         )
 
     @classmethod

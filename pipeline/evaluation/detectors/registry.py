@@ -29,7 +29,9 @@ def load_detectors(folder: Path) -> dict[str, Detector]:
         index = json.loads((folder / INDEX).read_text())
         names = [index[role] for role in ROLES]
     except (FileNotFoundError, KeyError, ValueError) as error:
-        raise PipelineError(f"{folder / INDEX} names no detector for each of {ROLES} ({error}); run the stage detectors") from None
+        raise PipelineError(
+            f"{folder / INDEX} names no detector for each of {ROLES} ({error}); run the stage detectors"
+        ) from None
     loaded = {name: _kind(name).load(folder / name) for name in dict.fromkeys(names)}
     return {role: loaded[name] for role, name in zip(ROLES, names, strict=True)}
 

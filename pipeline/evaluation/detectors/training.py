@@ -1,8 +1,8 @@
 """Training of the demo detector on real clips, with the corruptions that generated clips show.
 
-Targets: the clip's class, and its mean optical flow (``pipeline.evaluation.motion``), so that any labelled clips will do
-and no generator's ground truth is asked for. Some clips are frozen to their first frame with motion zero, so that stillness
-is learnt under noise and flicker too.
+Targets: the clip's class, and its mean optical flow (``pipeline.evaluation.motion``), so that any labelled clips will
+do and no generator's ground truth is asked for. Some clips are frozen to their first frame with motion zero, so that
+stillness is learnt under noise and flicker too.
 """
 
 import logging
@@ -17,6 +17,8 @@ from tqdm import tqdm
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detectors.conv3d import Conv3dNet, DemoConv3d
+from pipeline.evaluation.detectors.pca import coarsen
+from pipeline.evaluation.motion import measure_motion
 from pipeline.evaluation.video import to_video
 from pipeline.seeding import numpy_generator, seed_for
 
@@ -44,8 +46,8 @@ def train_conv3d(
 ) -> DemoConv3d:
     """Train on clips that ``read_frames(indices)`` gives as uint8 (n, F, H, W, 3).
 
-    ``labels``: a class name a clip; ``motion`` (n, 3): mean flow in x, in y, and magnitude, pixels a frame. Deterministic
-    in ``settings`` and the clips. Raises PipelineError for an empty set or a loss that is not finite.
+    ``labels``: a class name a clip; ``motion`` (n, 3): mean flow in x, in y, and magnitude, pixels a frame.
+    Deterministic in ``settings`` and the clips. Raises PipelineError for an empty set or a loss that is not finite.
     """
     if not labels:
         raise PipelineError("the detectors have no clips to learn from; see the rejects of the clip set ucf101_train")
@@ -92,8 +94,24 @@ def train_conv3d(
     return DemoConv3d(net, config)
 
 
+def motion_targets(read_frames: Callable[[list[int]], np.ndarray], count: int) -> np.ndarray:
+    """Mean flow in x, in y, and its mean magnitude (count, 3), pixels a frame, measured at twice the clips' size."""
+    rows = []
+    for index in range(count):
+        frames = read_frames([index])[0]
+        found = measure_motion(frames, 2 * frames.shape[1], 2 * frames.shape[2])
+        rows.append([*found.mean_vector, found.pixels_per_frame])
+    return np.array(rows)
+
+
+def coarse_clips(read_frames: Callable[[list[int]], np.ndarray], count: int, most: int = 2048) -> Tensor:
+    """Coarse versions (n, d) of the first ``most`` clips, for the principal components."""
+    parts = [coarsen(to_video(read_frames([index]))) for index in range(min(count, most))]
+    return torch.cat(parts)
+
+
 def corrupt(video: Tensor, motion: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Clips (B, C, F, H, W) with noise, blur, brightness and flicker; about one in eight frozen, its motion set to zero."""
+    """Clips (B, C, F, H, W) with noise, blur, brightness and flicker; one in eight frozen, its motion set to zero."""
     count, _, frames = video.shape[:3]
 
     def uniform(low: float, high: float) -> Tensor:

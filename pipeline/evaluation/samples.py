@@ -1,0 +1,35 @@
+"""The manifest beside sampled clips: one JSON line a clip with its prompt, seed and every conditioning input."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+
+MANIFEST = "manifest.jsonl"
+REQUIRED = ("id", "seed", "prompt")
+
+
+def read_manifest(folder: Path) -> list[dict]:
+    """Entries in file order; raises PipelineError where the file is missing, damaged or lacks a field."""
+    path = folder / MANIFEST
+    try:
+        entries = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing; run the stage sample again") from None
+    except ValueError as error:
+        raise PipelineError(f"{path} is damaged ({error}); run the stage sample again") from None
+    for number, entry in enumerate(entries, 1):
+        lacking = [name for name in REQUIRED if name not in entry]
+        if lacking:
+            raise PipelineError(f"{path}, line {number}: {', '.join(lacking)} missing; run the stage sample again")
+    return entries
+
+
+def sampling_seeds(folder: Path, ids: Sequence[str]) -> list[int]:
+    """Sampling seed of each id, in the order of ``ids``; raises PipelineError for clips that the manifest lacks."""
+    seeds = {entry["id"]: entry["seed"] for entry in read_manifest(folder)}
+    unknown = [name for name in ids if name not in seeds]
+    if unknown:
+        raise PipelineError(f"{folder / MANIFEST} does not name the clips {unknown[:5]}; run the stage sample again")
+    return [seeds[name] for name in ids]

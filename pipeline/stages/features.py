@@ -1,0 +1,48 @@
+"""Look at clips with the detectors. Reads samples (or real test clips); writes features, class logits and motion.
+
+``--of real`` writes three sets: reference (real), conditions (the real clips whose first frames condition the samples)
+and repeated (those first frames as still videos).
+"""
+
+from pipeline.data.schema import ClipSet
+from pipeline.evaluation.detectors.registry import load_detectors
+from pipeline.evaluation.extract import MotionSize, extract_features, repeat_first_frame
+from pipeline.evaluation.feature_store import write_features
+from pipeline.evaluation.samples import sampling_seeds
+from pipeline.evaluation.split import split_clips
+
+
+def add_arguments(parser):
+    parser.add_argument("--of", required=True, metavar="RUN", help="a key of runs in params.yaml, or real")
+
+
+def run(stage):
+    clips = ClipSet(stage.inputs[0])
+    detectors = {role: detector.to(stage.device) for role, detector in load_detectors(stage.inputs[1]).items()}
+    size = MotionSize(stage.params.motion.height, stage.params.motion.width)
+    write = stage.outputs[0]
+
+    def extract(name, positions, seeds, change=lambda frames: frames):
+        stage.log.info("%s: %d clips", name, len(positions))
+        features = extract_features(
+            lambda batch: change(clips.frames([positions[i] for i in batch])),
+            [clips.ids[i] for i in positions],
+            seeds,
+            detectors,
+            size,
+            details={"set": name, "fps": sorted({float(clips.fps[i]) for i in positions})},
+            device=stage.device,
+        )
+        write_features(write, name, features)
+
+    if stage.args.of != "real":
+        extract("samples", list(range(len(clips))), sampling_seeds(stage.inputs[0], clips.ids))
+        return
+    rule = stage.params.evaluation
+    split = split_clips(clips.ids, rule.seed, rule.conditions, rule.reference, rule.allow_few)
+    for name, positions, change in (
+        ("reference", sorted(split.reference), lambda frames: frames),
+        ("conditions", sorted(split.conditions), lambda frames: frames),
+        ("repeated", sorted(split.conditions), repeat_first_frame),
+    ):
+        extract(name, positions, [0] * len(positions), change)
