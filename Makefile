@@ -1,0 +1,28 @@
+# make table3 | test | browser | smoke | lint | ui
+SHELL := /bin/bash
+PYTHON ?= python3
+LOCK ?= envs/requirements-cpu.lock
+VENV := .venv
+RUN := . $(VENV)/bin/activate &&
+
+.PHONY: table3 test browser smoke lint ui
+
+$(VENV)/.ready: $(LOCK)
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --requirement $(LOCK)
+	touch $@
+
+table3: $(VENV)/.ready
+	$(RUN) snakemake --cores all reports/table3.csv
+
+test: $(VENV)/.ready
+	$(RUN) pytest -m "not browser" $(ARGS)
+
+browser: $(VENV)/.ready
+	$(RUN) pytest -m browser $(ARGS)
+
+lint: $(VENV)/.ready
+	$(RUN) ruff check . && ruff format --check . && snakefmt --check Snakefile && snakemake --lint
+
+ui: $(VENV)/.ready
+	$(RUN) python -m pipeline ui

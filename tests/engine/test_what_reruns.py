@@ -1,0 +1,130 @@
+"""A change of params.yaml or of code reruns exactly what it affects: one line a key group, both engines."""
+
+import pytest
+
+DC = "dynamicrafter"
+DC_RUNS = [f"{DC}-{train}-{init}" for train in ("finetune", "timenoise") for init in ("standard", "analytic")]
+RUNS = [*DC_RUNS, "videocrafter1-finetune-standard", "svd-timenoise-analytic"]
+REPORTS = {"table3", f"pairs@{DC}"}
+
+
+def each(stage: str, keys) -> set[str]:
+    return {f"{stage}@{key}" for key in keys}
+
+
+def ucf101(runs) -> set[str]:
+    """What follows from sampling UCF101 anew."""
+    return each("sample_ucf101", runs) | each("features", runs) | each("metrics", runs) | {"table3"}
+
+
+def sampled(runs) -> set[str]:
+    """What follows from other weights."""
+    sheets = {f"pairs@{DC}"} if any(run in DC_RUNS for run in runs) else set()
+    return ucf101(runs) | each("sample_imagebench", runs) | sheets
+
+
+def after_features_real() -> set[str]:
+    return {"features_real", "metrics_controls", "table3"} | each("metrics", RUNS)
+
+
+VC_RUN, SVD_RUN = ["videocrafter1-finetune-standard"], ["svd-timenoise-analytic"]
+STRIDED = each("latents", ["webvid_strided"]) | each("moments", ["videocrafter1", DC])
+
+CHANGES = {
+    # key: (new value, jobs)
+    f"runs.{DC}-finetune-analytic.start.ucf101": (0.9, ucf101([f"{DC}-finetune-analytic"])),
+    f"runs.{DC}-finetune-analytic.start.imagebench": (0.9, {f"sample_imagebench@{DC}-finetune-analytic", f"pairs@{DC}", "table3"}),
+    f"backbones.{DC}.sampling.steps": (5, sampled(DC_RUNS)),
+    "backbones.svd.finetune.learning_rate": (1e-4, {"finetune@svd-timenoise"} | sampled(SVD_RUN)),
+    "backbones.svd.initialise.optimisation.steps": (7, {"initialise@svd", "finetune@svd-timenoise"} | sampled(SVD_RUN)),
+    "backbones.videocrafter1.process.beta_end": (
+        0.013,
+        {"initialise@videocrafter1", "finetune@videocrafter1-finetune"} | sampled(VC_RUN),
+    ),
+    f"trainings.{DC}-timenoise.condition_noise.beta_max": (
+        2.0,
+        {f"finetune@{DC}-timenoise"} | sampled([f"{DC}-timenoise-standard", f"{DC}-timenoise-analytic"]),
+    ),
+    "moments.clips": (30, each("moments", ["videocrafter1", DC, "svd"]) | sampled(RUNS)),
+    "latents.webvid_strided.batch_size": (
+        4,
+        STRIDED
+        | each("initialise", ["videocrafter1", DC])
+        | each("finetune", ["videocrafter1-finetune", f"{DC}-finetune", f"{DC}-timenoise"])
+        | sampled([*DC_RUNS, *VC_RUN]),
+    ),
+    "clip_sets.imagebench.limit": (3, each("preprocess", ["imagebench"]) | each("sample_imagebench", RUNS) | {f"pairs@{DC}"}),
+    "detectors.steps": (21, {"detectors"} | each("features", RUNS) | after_features_real()),
+    "motion.height": (32, each("features", RUNS) | after_features_real()),
+    "evaluation.subsets": (2, after_features_real() | ucf101(RUNS)),
+    "study.seed": (1, each("sample_imagebench", RUNS) | {f"pairs@{DC}"}),
+    "runtime.workers": (1, set()),
+    "runtime.log_level": ("DEBUG", set()),
+    "runtime.device": ("cpu", set()),
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_parameter_reruns_exactly(workspace, key):
+    value, expected = CHANGES[key]
+    workspace.set(key, value)
+    assert workspace.planned() == expected
+    if len(expected) <= 6:  # DVC shows what follows only by running it
+        workspace.dvc("repro")
+        assert set(workspace.executed()) == expected
+        assert workspace.planned() == set()
+
+
+def test_every_parameter_group_has_a_line():
+    from pipeline.params import Params
+
+    without_line = {"world", "clips", "encoders", "sheets"}  # these rerun nearly all, or the pair sheet alone: below
+    assert {key.split(".")[0] for key in CHANGES} | without_line == set(Params.model_fields)
+
+
+@pytest.mark.parametrize("key, value, first", [
+    ("world.seed", 1, {"world"}),
+    ("clips.seed", 1, {f"preprocess@{name}" for name in ("webvid_strided", "webvid_fixed", "ucf101_train", "ucf101", "imagebench")}),
+    ("encoders.tiny.training.seed", 1, {"encoders@tiny"}),
+])  # fmt: skip
+def test_early_parameter_reruns_what_lies_below(workspace, key, value, first):
+    from pipeline.engine.ledger import Ledger
+
+    everything = set(Ledger(workspace.path).entries)
+    workspace.set(key, value)
+    assert workspace.planned_by_dvc() == first
+    above = {"world.seed": set(), "clips.seed": {"world"}, "encoders.tiny.training.seed": {
+        "world", "preprocess@webvid_strided", "preprocess@webvid_fixed", "preprocess@ucf101_train", "preprocess@ucf101",
+        "preprocess@imagebench", "detectors", "features_real", "metrics_controls",
+    }}[key]  # fmt: skip
+    assert workspace.planned() == everything - above
+
+
+def test_other_pair_sheet_reruns_the_sheet_alone(workspace):
+    workspace.set(f"sheets.{DC}.runs", list(reversed(DC_RUNS)))
+    assert workspace.planned() == {f"pairs@{DC}"}
+
+
+def test_added_row_runs_that_row(workspace):
+    from pipeline import presets
+
+    tree = presets.read(workspace.path / "params.yaml")
+    tree["runs"]["svd-initial-standard"] = {**tree["runs"]["svd-timenoise-analytic"], "training": "svd-initial", "init": "standard"}
+    presets.write(tree, workspace.path / "params.yaml")
+    expected = sampled(["svd-initial-standard"])
+    assert workspace.planned() == expected
+    workspace.snakemake()
+    assert set(workspace.executed()) == expected
+    assert workspace.planned_by_dvc() == set()
+
+
+@pytest.mark.parametrize(("module", "expected"), [
+    ("pipeline/diffusion/samplers.py", sampled(RUNS)),
+    ("pipeline/stages/pairs.py", {f"pairs@{DC}"}),
+    ("pipeline/stages/table3.py", {"table3"}),
+    ("pipeline/evaluation/frechet.py", {"metrics_controls", "table3"} | each("metrics", RUNS)),
+])  # fmt: skip
+def test_code_reruns_its_stage_and_what_follows(workspace, module, expected):
+    path = workspace.path / module
+    path.write_text(path.read_text() + "\n# mended\n")
+    assert workspace.planned() == expected
