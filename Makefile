@@ -16,7 +16,7 @@ table3: $(VENV)/.ready
 	$(RUN) snakemake --cores all reports/table3.csv
 
 test: $(VENV)/.ready
-	$(RUN) pytest -m "not browser" $(ARGS)
+	$(RUN) pytest -m "not browser and not smoke" $(ARGS)
 
 browser: $(VENV)/.ready
 	$(RUN) pytest -m browser $(ARGS)
@@ -26,3 +26,6 @@ lint: $(VENV)/.ready
 
 ui: $(VENV)/.ready
 	$(RUN) python -m pipeline ui
+
+smoke: $(VENV)/.ready
+	$(RUN) pytest -m smoke $(ARGS)

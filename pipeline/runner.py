@@ -30,6 +30,11 @@ log = logging.getLogger("pipeline")
 
 # On the CPU a job computes on one thread: sums do not depend on the number of cores, and jobs run side by side.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+# Modules that hand a stage its work and cannot change its result: no stage declares them, all may import them.
+INFRASTRUCTURE = frozenset(
+    f"pipeline/{name}.py"
+    for name in ("__main__", "runner", "params", "errors", "tracking", "fingerprint", "engine/ledger", "engine/processes")
+)
 OFFLINE = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "DVC_NO_ANALYTICS": "1"}
 
 

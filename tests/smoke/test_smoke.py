@@ -1,0 +1,137 @@
+"""The smoke preset with its real stages, through both engines: it ends, agrees, and uses only what dvc.yaml declares."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from pipeline.engine.ledger import Ledger
+from pipeline.runner import INFRASTRUCTURE
+
+pytestmark = [pytest.mark.smoke, pytest.mark.timeout(1800)]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+
+def run(folder: Path, *command: str, **environment: str) -> str:
+    settings = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment}
+    done = subprocess.run(
+        command, cwd=folder, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-8000:]}"
+    return done.stdout
+
+
+def project(folder: Path) -> Path:
+    """What git holds (and what is new beside it), with the smoke preset."""
+    files = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").split("\n")
+    for name in filter(None, files):
+        source = ROOT / name
+        if source.is_file() and name.split("/")[0] not in ("reports", "metrics") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+    run(folder, "git", "init", "--quiet")
+    run(folder, sys.executable, "-m", "pipeline", "preset", "smoke")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def by_snakemake(tmp_path_factory):
+    folder = project(tmp_path_factory.mktemp("smoke") / "snakemake")
+    trace = folder.with_name("trace.tsv")
+    run(folder, "snakemake", "--cores", "all",
+        TRACE_FILE=str(trace), PYTHONPATH=str(Path(__file__).parent))  # fmt: skip
+    return folder, trace
+
+
+@pytest.fixture(scope="session")
+def by_dvc(tmp_path_factory):
+    folder = project(tmp_path_factory.mktemp("smoke") / "dvc")
+    run(folder, "dvc", "repro", PIPELINE_TRACKING="off")
+    return folder
+
+
+def notes(trace: Path) -> dict[str, dict[str, set[str]]]:
+    """By stage command: what it imported and what it opened."""
+    found: dict = defaultdict(lambda: defaultdict(set))
+    for line in trace.read_text().splitlines():
+        command, event, what = line.split("\t")
+        found[command][event].add(what)
+    return found
+
+
+def test_table_has_the_rows_and_the_cells_of_the_smoke_runs(by_snakemake):
+    folder, _ = by_snakemake
+    rows = list(csv.DictReader((folder / "reports/table3.csv").open()))
+    assert [(row["inference"], row["train"]) for row in rows] == [
+        ("standard", "finetune"), ("analytic", "finetune"), ("standard", "timenoise"), ("analytic", "timenoise"),
+    ]  # fmt: skip
+    assert all(float(row["dynamicrafter_fvd"]) > 0 and float(row["dynamicrafter_is"]) >= 1 for row in rows)
+    assert rows[0]["videocrafter1_fvd"] and not rows[1]["videocrafter1_fvd"]
+    assert rows[3]["svd_fvd"] and not rows[0]["svd_fvd"]
+
+
+def test_both_engines_give_the_same_ledger_and_reports(by_snakemake, by_dvc):
+    folder, _ = by_snakemake
+    assert (folder / "dvc.lock").read_text() == (by_dvc / "dvc.lock").read_text()
+    for report in ("table3.csv", "table3.md"):
+        assert (folder / "reports" / report).read_bytes() == (by_dvc / "reports" / report).read_bytes()
+
+
+def test_nothing_to_do_for_either_engine(by_snakemake, by_dvc):
+    for folder in (by_snakemake[0], by_dvc):
+        assert "Nothing to be done" in run(folder, "snakemake", "-n", "--cores", "1")
+        assert "Running stage" not in run(folder, "dvc", "repro", "--dry")
+
+
+def test_no_stage_imports_a_module_of_ours_that_dvc_yaml_does_not_declare(by_snakemake):
+    folder, trace = by_snakemake
+    ledger = Ledger(folder)
+    found = notes(trace)
+    undeclared = []
+    for entry in ledger.entries.values():
+        command = " ".join(entry.command.split()[3:])
+        assert found[command]["import"], f"{entry.address} left no trace"
+        for module in found[command]["import"]:
+            path = Path(*module.split("."))
+            file = path / "__init__.py" if (folder / path).is_dir() else path.with_suffix(".py")
+            if file.name == "__init__.py" or str(file) in INFRASTRUCTURE:
+                continue
+            if not any(file.is_relative_to(code) for code in entry.code):
+                undeclared.append(f"{entry.address}: {file}")
+    assert not undeclared, "\n".join(sorted(undeclared))
+
+
+def test_no_stage_reads_a_file_that_dvc_yaml_does_not_declare(by_snakemake):
+    folder, trace = by_snakemake
+    ledger = Ledger(folder)
+    data = {output for entry in ledger.entries.values() for output in entry.outputs}
+    undeclared = []
+    for entry in ledger.entries.values():
+        for name in notes(trace)[" ".join(entry.command.split()[3:])]["open"]:
+            path = Path(name)
+            if not path.is_relative_to(folder):
+                continue
+            path = path.relative_to(folder)
+            owned = any(path.is_relative_to(output) for output in data)
+            declared = any(path.is_relative_to(item) for item in (*entry.inputs, *entry.outputs))
+            if owned and not declared:
+                undeclared.append(f"{entry.address}: {path}")
+    assert not undeclared, "\n".join(sorted(undeclared))
+
+
+def test_every_stage_run_is_tracked(by_snakemake):
+    folder, _ = by_snakemake
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlruns.db")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, max_results=1000)
+    ran = {f"{run.data.tags['pipeline.stage']}@{run.data.tags['pipeline.item']}".removesuffix("@") for run in runs}
+    assert ran == set(Ledger(folder).entries)
+    assert {run.info.status for run in runs} == {"FINISHED"}
