@@ -10,7 +10,8 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 
     With centred samples A and B scaled so that the covariances are A'A and B'B, the trace of (A'A B'B)^(1/2) is the
     sum of the singular values of A B': real and exact also where samples are fewer than features, where matrix square
-    roots of the covariances fail. Raises PipelineError for fewer than two samples, non-finite features or unequal widths.
+    roots of the covariances fail. Raises PipelineError for fewer than two samples, values that are not finite
+    or unequal widths.
     """
     means, factors = zip(*(_mean_and_factor(features) for features in (first, second)), strict=True)
     if means[0].shape != means[1].shape:

@@ -1,7 +1,7 @@
 """Train the demo's detectors on real clips. Reads labelled clips; writes one detector for each metric's role.
 
 A small 3D convolutional network (features for FVD, classes for IS) and a principal-component embedding (a second
-Frechet distance). They are stand-ins for I3D and C3D: their numbers compare with each other only, and every table says so.
+Frechet distance). They are stand-ins for I3D and C3D: their numbers compare with each other only, as every table says.
 """
 
 from pipeline.data.schema import ClipSet
