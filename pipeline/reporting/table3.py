@@ -121,16 +121,19 @@ def _smallest(found: Measurement) -> int:
 
 def _legend(runs, measured: Mapping[str, Measurement], ratings) -> str:
     lines = [
-        "- ≈ differs from the first row of its column by less than the larger of the two spreads: no difference shown."
+        "- ≈ differs from the same backbone's standard start and naive fine-tune by less than the larger of the two "
+        "spreads: no difference shown."
     ]
-    spreads = sorted({(entry.spread_over, entry.spread_count, entry.seeds) for entry in measured.values()})
+    spreads = sorted(
+        {(entry.spread_over, entry.spread_count, entry.seeds) for entry in measured.values() if entry.values}
+    )
     for over, count, seeds in spreads:
         if over == "seeds":
             lines.append(f"- ± standard deviation over {seeds} sampling seeds of {count} clips each.")
         else:
             lines.append(
                 f"- ± standard deviation over disjoint subsets of {count} clips each (one sampling seed). Subsets are "
-                "smaller than the set, so this is wider than the spread of the value itself."
+                "smaller than the set, so this is usually wider than the spread of the value itself."
             )
     few = sorted({entry.minimum for entry in measured.values() if not entry.values})
     lines += [
@@ -152,16 +155,11 @@ def _legend(runs, measured: Mapping[str, Measurement], ratings) -> str:
 
 def _run_table(runs, measured, mark: str) -> str:
     header = ["run", "weights", "start", "n", *(f"{title}{mark}" for title in METRIC_TITLES.values())]
-    lines = [
-        [
-            run.name,
-            run.training,
-            f"{run.init}, {run.start:g}",
-            str(measured[run.name].count),
-            *_values(measured[run.name]),
-        ]
-        for run in runs.values()
-    ]
+    lines = []
+    for run in runs.values():
+        baseline = run_of_cell(runs, *ROWS[0], run.backbone)
+        cells = [_cell(metric, run, baseline, measured) for metric in METRIC_TITLES]
+        lines.append([run.name, run.training, f"{run.init}, {run.start:g}", str(measured[run.name].count), *cells])
     return _table(header, lines)
 
 

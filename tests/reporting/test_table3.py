@@ -96,6 +96,7 @@ def test_numbers_of_different_detectors_are_refused(runs, measured, controls):
 
 def test_both_controls_and_every_further_run_are_listed(runs, measured, controls, measurement):
     extra = dataclasses.replace(runs["svd-finetune-analytic"], name="svd-finetune-sigma8", start=8.0)
+    del measured["svd-finetune-standard"].values["fvd"]
     runs["svd-finetune-sigma8"], measured["svd-finetune-sigma8"] = extra, measurement({"fvd": (77.7, 1.0)})
     text = page(runs, measured, controls)
     assert "| svd-finetune-sigma8 | svd-finetune | analytic, 8 | 256 | 77.7 ± 1.0 |" in text

@@ -1,0 +1,48 @@
+"""Small sample folders as the stage sample writes them, with real H.264 files."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.evaluation.samples import read_manifest
+
+RUNS = ("b-finetune-standard", "b-finetune-analytic", "b-timenoise-standard", "b-timenoise-analytic")
+PROMPTS = {"red.png": 'a red <b>ball</b> & "friends" </script>', "blue.png": "a blue ball", "green.png": ""}
+
+
+def write_video(path, colour, frames=16, size=128, fps=8):
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for index in range(frames):
+            picture = np.full((size, size, 3), 40, dtype=np.uint8)
+            cv2.circle(picture, (20 + 5 * index, size // 2), 14, colour, -1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def write_samples(folder, shade, seeds=(0,)):
+    (folder / "videos").mkdir(parents=True)
+    (folder / "conditions").mkdir()
+    lines = []
+    for place, (picture, prompt) in enumerate(PROMPTS.items()):
+        cv2.imwrite(str(folder / "conditions" / picture), np.full((32, 32, 3), 60 * place, dtype=np.uint8))
+        for seed in seeds:
+            write_video(folder / "videos" / f"{place}-{seed}.mp4", (shade, 80 * place, 200))
+            entry = {"id": picture, "prompt": prompt, "seed": seed}
+            lines.append({**entry, "condition": f"conditions/{picture}", "video": f"videos/{place}-{seed}.mp4"})
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory):
+    """(folder, manifest) by run."""
+    root = tmp_path_factory.mktemp("samples")
+    for place, run in enumerate(RUNS):
+        write_samples(root / run, 60 * place)
+    return {run: (root / run, read_manifest(root / run)) for run in RUNS}

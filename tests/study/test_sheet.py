@@ -1,0 +1,89 @@
+"""The sheet is blinded, complete and safe; the key alone can undo the blinding."""
+
+import csv
+import shutil
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.evaluation.samples import read_manifest
+from pipeline.study.sheet import write_sheet
+
+
+@pytest.fixture(scope="module")
+def written(samples, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs") / "b"
+    folder.mkdir()
+    assert write_sheet(folder, samples, seed=5) == 18
+    return folder
+
+
+def rows(path):
+    with path.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_key_undoes_the_blinding_and_nothing_else_does(written, samples):
+    pairs, key = rows(written / "sheet" / "pairs.csv"), rows(written / "key" / "key.csv")
+    assert [row["pair"] for row in pairs] == [row["pair"] for row in key]
+    for shown, answer in zip(pairs, key, strict=True):
+        for side in ("left", "right"):
+            source, manifest = samples[answer[f"{side}_run"]]
+            entry = next(entry for entry in manifest if entry["id"] == shown["picture"])
+            assert (written / "sheet" / shown[side]).read_bytes() == (source / entry["video"]).read_bytes()
+
+
+def test_the_sheet_names_no_run_and_not_the_key(written, samples):
+    text = "".join(path.read_text() for path in (written / "sheet").iterdir() if path.is_file())
+    names = " ".join(str(path.relative_to(written / "sheet")) for path in (written / "sheet").rglob("*"))
+    for word in (*samples, "finetune", "timenoise", "analytic", "standard", "key.csv", "key/"):
+        assert word not in text and word not in names
+
+
+def test_text_from_data_cannot_become_markup(written):
+    page = (written / "sheet" / "index.html").read_text()
+    assert "<b>ball" not in page
+    assert page.count("</script>") == 1
+
+
+def test_the_page_asks_the_four_questions_and_loads_nothing_from_elsewhere(written):
+    page = (written / "sheet" / "index.html").read_text()
+    for question in ("motion", "temporal consistency", "image alignment", "overall"):
+        assert f"<b>{question}</b>" in page
+    assert "http://" not in page and "https://" not in page
+
+
+def test_the_same_seed_writes_the_same_files_and_another_other_names(written, samples, tmp_path):
+    for name, seed in (("same", 5), ("other", 6)):
+        (tmp_path / name).mkdir()
+        write_sheet(tmp_path / name, samples, seed=seed)
+    files = {path.relative_to(written): path.read_bytes() for path in written.rglob("*") if path.is_file()}
+    for path, content in files.items():
+        assert (tmp_path / "same" / path).read_bytes() == content
+    media = {path.name for path in (written / "sheet" / "media").iterdir()}
+    assert len(media) == 3 * 4 + 3
+    assert media.isdisjoint(path.name for path in (tmp_path / "other" / "sheet" / "media").iterdir())
+
+
+def test_a_picture_that_one_run_lacks_is_an_error(samples, tmp_path):
+    run = next(iter(samples))
+    folder, manifest = samples[run]
+    with pytest.raises(PipelineError, match=rf"{run} lack \['red.png'\]"):
+        write_sheet(tmp_path, {**samples, run: (folder, [entry for entry in manifest if entry["id"] != "red.png"])}, 0)
+
+
+@pytest.mark.parametrize("path", ["../outside.mp4", "videos/absent.mp4", "/etc/hostname"])
+def test_a_manifest_cannot_name_files_outside_its_folder(samples, tmp_path, path):
+    run = next(iter(samples))
+    folder, manifest = samples[run]
+    (folder.parent / "outside.mp4").write_bytes(b"secret")
+    with pytest.raises(PipelineError, match="does not hold"):
+        write_sheet(tmp_path, {**samples, run: (folder, [{**entry, "video": path} for entry in manifest])}, 0)
+
+
+def test_a_damaged_manifest_names_its_line(samples, tmp_path):
+    folder = next(iter(samples.values()))[0]
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "manifest.jsonl").write_text('{"id": "a", "seed": 0, "prompt": ""}\n{"id": "b"}\n')
+    with pytest.raises(PipelineError, match=r"line 2: seed, prompt missing"):
+        read_manifest(tmp_path / "copy")
