@@ -37,7 +37,11 @@ def test_many_samples_agree_with_public_implementations():
 
 @settings(max_examples=30, deadline=None)
 @given(
-    count=st.integers(2, 40), width=st.integers(1, 40), scale=st.floats(0.1, 10), shift=st.floats(-5, 5), seed=st.integers(0, 99)
+    count=st.integers(2, 40),
+    width=st.integers(1, 40),
+    scale=st.floats(0.1, 10),
+    shift=st.floats(-5, 5),
+    seed=st.integers(0, 99),
 )
 def test_a_scaled_and_shifted_copy_has_the_closed_form(count, width, scale, shift, seed):
     samples = np.random.default_rng(seed).standard_normal((count, width))

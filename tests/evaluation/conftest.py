@@ -1,0 +1,47 @@
+"""A small world of moving blobs: its class is the blob's colour, its motion is known."""
+
+import numpy as np
+import pytest
+
+
+def blobs(count: int, seed: int, speed: float = 1.0, size: int = 32, frames: int = 16):
+    """uint8 (count, frames, size, size, 3), labels, velocity (count, 2) in pixels a frame."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:size, :size].astype(np.float32)
+    clips = np.zeros((count, frames, size, size, 3), dtype=np.uint8)
+    labels, velocity = [], np.zeros((count, 2))
+    for index in range(count):
+        kind = index % 3
+        labels.append(("red", "green", "blue")[kind])
+        colour = np.full(3, 60.0)
+        colour[kind] = 220.0
+        angle, centre = rng.uniform(0, 2 * np.pi), size / 2 + rng.uniform(-3, 3, 2)
+        velocity[index] = speed * rng.uniform(0.6, 1.0) * np.array([np.cos(angle), np.sin(angle)])
+        wave = 120 + 25 * np.sin(rng.normal(0, 0.4) * columns + rng.normal(0, 0.4) * rows)[..., None]
+        for frame in range(frames):
+            x, y = centre + velocity[index] * frame
+            mask = 1 / (1 + np.exp(2 * (np.hypot(columns - x, rows - y) - 6)))[..., None]
+            texture = colour + 30 * np.sin(0.9 * (columns - x) + 0.5 * (rows - y))[..., None]
+            clips[index, frame] = np.clip(wave * (1 - mask) + texture * mask, 0, 255)
+    return clips, labels, velocity
+
+
+@pytest.fixture(scope="session")
+def make_blobs():
+    return blobs
+
+
+@pytest.fixture(scope="session")
+def detectors():
+    """Detectors by role, trained on blobs for some seconds."""
+    from pipeline.evaluation.detectors.pca import DemoPca
+    from pipeline.evaluation.detectors.training import TrainingSettings, coarse_clips, motion_targets, train_conv3d
+
+    clips, labels, _ = blobs(96, seed=1)
+
+    def read(indices):
+        return clips[indices]
+
+    settings = TrainingSettings(seed=0, steps=60, batch_size=12, learning_rate=3e-3, width=8, features=24)
+    net = train_conv3d(read, labels, motion_targets(read, len(clips)), settings)
+    return {"fvd": net, "is": net, "pca": DemoPca.fit(coarse_clips(read, len(clips)), 16)}

@@ -1,0 +1,78 @@
+"""The stage table3 on metric files: joins the rows of params.yaml, forgets others, and needs no torch."""
+
+import logging
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.evaluation.metric_file import write_metrics
+from pipeline.stages import table3
+
+
+class Record:
+    """Takes the artifacts and keeps nothing."""
+
+    def artifact(self, path):
+        assert path.exists()
+
+
+@pytest.fixture
+def stage(tmp_path, runs, measured, controls):
+    folder, out = tmp_path / "metrics", tmp_path / "reports"
+    folder.mkdir()
+    out.mkdir()
+    for name, measurement in measured.items():
+        write_metrics(folder / f"{name}.json", {"": measurement})
+    write_metrics(folder / "controls.json", controls)
+    rows = {
+        name: SimpleNamespace(
+            backbone=run.backbone, training=run.training, init=run.init, start=SimpleNamespace(ucf101=run.start)
+        )
+        for name, run in runs.items()
+    }
+    return SimpleNamespace(
+        inputs=[folder],
+        outputs=[out / "table3.csv", out / "table3.md", out / "table3.png"],
+        params=SimpleNamespace(runs=rows),
+        record=Record(),
+        log=logging.getLogger("test"),
+    )
+
+
+def test_the_table_is_written_and_is_the_same_when_written_again(stage):
+    table3.run(stage)
+    first = [path.read_bytes() for path in stage.outputs]
+    table3.run(stage)
+    assert [path.read_bytes() for path in stage.outputs] == first
+    assert first[0].decode().count("\n") == 5
+
+
+def test_files_of_rows_that_params_no_longer_has_are_removed(stage):
+    del stage.params.runs["svd-timenoise-analytic"]
+    table3.run(stage)
+    left = {path.stem for path in stage.inputs[0].iterdir()}
+    assert left == {"controls", *stage.params.runs}
+    assert "svd-timenoise-analytic" not in stage.outputs[1].read_text()
+
+
+def test_a_missing_metric_file_names_its_run(stage):
+    (stage.inputs[0] / "svd-timenoise-analytic.json").unlink()
+    with pytest.raises(PipelineError, match="metrics for svd-timenoise-analytic"):
+        table3.run(stage)
+
+
+def test_ratings_come_from_their_file_where_there_is_one(stage, tmp_path):
+    answers = tmp_path / "ratings.csv"
+    answers.write_text("run,rating\nsvd-finetune-standard,3.5\n")
+    stage.inputs.append(answers)
+    table3.run(stage)
+    assert stage.outputs[0].read_text().splitlines()[1].endswith(",3.50")
+
+
+@pytest.mark.parametrize("name", ["table3", "metrics", "pairs"])
+def test_the_light_stages_start_without_torch(name):
+    code = f"import sys, pipeline.stages.{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
