@@ -97,17 +97,21 @@ def train_conv3d(
 def motion_targets(read_frames: Callable[[list[int]], np.ndarray], count: int) -> np.ndarray:
     """Mean flow in x, in y, and its mean magnitude (count, 3), pixels a frame, measured at twice the clips' size."""
     rows = []
-    for index in range(count):
-        frames = read_frames([index])[0]
-        found = measure_motion(frames, 2 * frames.shape[1], 2 * frames.shape[2])
-        rows.append([*found.mean_vector, found.pixels_per_frame])
+    for frames in _batches(read_frames, count):
+        for clip in frames:
+            found = measure_motion(clip, 2 * clip.shape[1], 2 * clip.shape[2])
+            rows.append([*found.mean_vector, found.pixels_per_frame])
     return np.array(rows)
 
 
 def coarse_clips(read_frames: Callable[[list[int]], np.ndarray], count: int, most: int = 2048) -> Tensor:
     """Coarse versions (n, d) of the first ``most`` clips, for the principal components."""
-    parts = [coarsen(to_video(read_frames([index]))) for index in range(min(count, most))]
-    return torch.cat(parts)
+    return torch.cat([coarsen(to_video(frames)) for frames in _batches(read_frames, min(count, most))])
+
+
+def _batches(read_frames: Callable[[list[int]], np.ndarray], count: int, size: int = 16):
+    for start in range(0, count, size):
+        yield read_frames(list(range(start, min(start + size, count))))
 
 
 def corrupt(video: Tensor, motion: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
