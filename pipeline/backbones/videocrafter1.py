@@ -1,0 +1,43 @@
+"""VideoCrafter1 image-to-video: VP, eps-prediction; the image enters only through CLIP tokens, beside the text."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pipeline.backbones.interface import Backbone, Conditions
+from pipeline.backbones.lvdm_unet import LvdmUNet
+from pipeline.backbones.resampler import Resampler
+
+
+class VideoCrafter1(Backbone):
+    """``config``: ``unet`` (official fields), ``image_projector`` (fields of Resampler)."""
+
+    family = "videocrafter1"
+    process = "vp"
+    conditional_frame = "first"
+    noised_conditions = ("image_context",)
+
+    def __init__(self, config: dict):
+        super().__init__()
+        self.config = config
+        self.unet = LvdmUNet(config["unet"])
+        self.image_projector = Resampler(**config["image_projector"])
+
+    def image_context(self, image: Tensor) -> Tensor:
+        return self.image_projector(image)
+
+    def conditions(self, text: Tensor, image_latent: Tensor, fps: Tensor) -> Conditions:
+        return Conditions(text=text, fps=fps)
+
+    def unconditional(self, conditions: Conditions, null_text: Tensor, null_context: Tensor) -> Conditions:
+        """Empty text and the tokens of a grey picture, the same fps."""
+        return replace(
+            conditions,
+            text=null_text.expand_as(conditions.text),
+            image_context=null_context.expand_as(conditions.image_context),
+        )
+
+    def forward(self, scaled_x: Tensor, model_time: Tensor, conditions: Conditions) -> Tensor:
+        context = torch.cat([conditions.text, conditions.image_context], 1).to(scaled_x)
+        return self.unet(scaled_x, model_time, context, conditions.fps)

@@ -1,0 +1,34 @@
+"""E[X0] and its scalar variance. Reads latents; writes the moments that Analytic-Init starts from.
+
+Latents are samples of the VAE's posterior: the mean is that of the posterior means, the variance adds the posterior's own.
+One pass in float64; the clips are the first moments.clips of the set in its (listing) order.
+"""
+
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from pipeline.data.latents import LatentSet
+from pipeline.diffusion.moments import MomentsAccumulator
+
+BATCH = 32
+
+
+def add_arguments(parser):
+    parser.add_argument("--backbone", required=True, help="a key of backbones in params.yaml")
+
+
+def run(stage):
+    latents = LatentSet(stage.inputs[0])
+    count = min(len(latents), stage.params.moments.clips)
+    moments = MomentsAccumulator()
+    for start in tqdm(range(0, count, BATCH), disable=None):
+        rows = latents.batch(list(range(start, min(start + BATCH, count))), ("mean", "logvar"))
+        scale = latents.scaling_factor
+        moments.update(rows["mean"].double() * scale, rows["logvar"].double().exp() * scale**2)
+    metadata = {"count": str(moments.count), "vae_hash": latents.vae_hash, "scaling_factor": str(latents.scaling_factor)}
+    variance = torch.tensor(moments.variance, dtype=torch.float64)
+    save_file({"mean": moments.mean.contiguous(), "variance": variance}, stage.outputs[0], metadata)
+    rms = moments.mean.square().mean().sqrt().item()
+    stage.log.info("%d clips: rms of the mean %.3f, variance %.3f", moments.count, rms, moments.variance)
+    stage.record.metrics({"clips": moments.count, "mean_rms": rms, "variance": moments.variance})

@@ -1,0 +1,107 @@
+"""One training step's clips, times, noises and conditions, each drawn from a generator of (seed, step, clip).
+
+Naive and TimeNoise fine-tunes thus see the same clips, times, noises and dropped conditions; only the noise on the condition
+differs. Nothing depends on how many processes share the batch.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from pipeline.backbones.interface import Backbone, Conditions
+from pipeline.data.latents import LatentSet
+from pipeline.diffusion.timenoise import apply_noise
+from pipeline.seeding import torch_generator
+
+
+@dataclass
+class Batch:
+    """What one step computes on; every tensor has the batch in front."""
+
+    ids: list[str]
+    x0: Tensor  # (B, C, F, h, w), model scale
+    noise: Tensor
+    t: Tensor
+    image_tokens: Tensor  # (B, T, D) or (B, 1, D): before the family's projector
+    conditions: Conditions  # image_context is filled in by the step, inside the gradient
+    drop_text: Tensor  # (B,) bool
+    drop_image: Tensor
+    generators: list[torch.Generator]  # for the noise on the condition
+
+    def to(self, device) -> "Batch":
+        """Tensors on ``device``."""
+        moved = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name, value in moved.items():
+            if isinstance(value, Tensor):
+                moved[name] = value.to(device)
+        moved["conditions"] = self.conditions.to(device)
+        return Batch(**moved)
+
+
+def clip_order(seed: int, step: int, batch_size: int, count: int) -> list[int]:
+    """Positions of a step's clips: every epoch is one permutation of all clips, drawn from (seed, epoch)."""
+    positions = []
+    for place in range(step * batch_size, (step + 1) * batch_size):
+        epoch, offset = divmod(place, count)
+        positions.append((epoch, offset))
+    orders = {
+        epoch: torch.randperm(count, generator=torch_generator(seed, "order", epoch)) for epoch in {e for e, _ in positions}
+    }
+    return [int(orders[epoch][offset]) for epoch, offset in positions]
+
+
+def assemble(backbone: Backbone, schedule, latents: LatentSet, settings, step: int, positions: list[int]) -> Batch:
+    """Read and draw one step's batch; ``settings`` is an Optimisation group of params.yaml."""
+    tokens = "image_embedding" if backbone.family == "svd" else "image_tokens"
+    rows = latents.batch(positions, ("mean", "logvar", tokens, "text", "fps"))
+    ids = [latents.ids[position] for position in positions]
+    drawn = [
+        _draw(schedule, rows["mean"][i].shape, backbone.conditional_frame, torch_generator(settings.seed, "step", step, name))
+        for i, name in enumerate(ids)
+    ]
+    posterior, noise, t, frame, coin = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+    x0 = (rows["mean"] + (0.5 * rows["logvar"]).exp() * posterior) * latents.scaling_factor
+    each = torch.arange(len(ids))
+    image_latent = x0[each, :, frame] * backbone.image_latent_factor(latents.scaling_factor)
+    dropout = settings.dropout
+    drop_text = coin < dropout.text + dropout.both
+    drop_image = (coin >= dropout.text) & (coin < dropout.text + dropout.both + dropout.image)
+    return Batch(
+        ids=ids,
+        x0=x0,
+        noise=noise,
+        t=t,
+        image_tokens=rows[tokens][each, frame],
+        conditions=backbone.conditions(text=rows["text"], image_latent=image_latent, fps=rows["fps"]),
+        drop_text=drop_text,
+        drop_image=drop_image,
+        generators=[torch_generator(settings.seed, "condition", step, name) for name in ids],
+    )
+
+
+def _draw(schedule, shape, conditional_frame: str, generator: torch.Generator) -> tuple[Tensor, ...]:
+    frames = shape[1]
+    return (
+        torch.randn(shape, generator=generator),
+        torch.randn(shape, generator=generator),
+        schedule.sample_time(1, generator)[0],
+        torch.randint(0, frames, (), generator=generator) if conditional_frame == "random" else torch.tensor(0),
+        torch.rand((), generator=generator),
+    )
+
+
+def noise_conditions(backbone: Backbone, conditions: Conditions, condition_noise, fraction: Tensor, generators) -> Conditions:
+    """Noise every condition that the family names in ``noised_conditions``, each with a level of its own (eq. 6)."""
+    changed = {}
+    for name in backbone.noised_conditions:
+        value = getattr(conditions, name)
+        drawn = [
+            (condition_noise.draw_level(fraction[i : i + 1].cpu(), generator)[0], torch.randn(value.shape[1:], generator=generator))
+            for i, generator in enumerate(generators)
+        ]
+        level, noise = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+        changed[name] = apply_noise(value, level, noise)
+        if backbone.told_noise_level == name:
+            changed["noise_level"] = level.to(value.device)
+    return replace(conditions, **changed)

@@ -1,0 +1,61 @@
+"""Runs a training through `accelerate launch` and passes its losses on while it runs."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from pipeline.engine.processes import die_with_parent
+from pipeline.errors import PipelineError
+
+FAILURE = "error.txt"
+POLL_SECONDS = 1.0
+
+
+def launch(job, accelerate_config: str, record, log) -> None:
+    """Train ``job`` (trainer.Job) in worker processes; raises PipelineError with the worker's own words."""
+    state = Path(job.state)
+    state.mkdir(parents=True, exist_ok=True)
+    file, failure = state / "job.json", state / FAILURE
+    failure.unlink(missing_ok=True)
+    file.write_text(json.dumps(asdict(job)))
+    if not Path(accelerate_config).is_file():
+        raise PipelineError(f"runtime.accelerate_config: {accelerate_config} does not exist; envs/accelerate holds some")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", accelerate_config,
+               "-m", "pipeline.training.worker", str(file)]  # fmt: skip
+    process = subprocess.Popen(command, preexec_fn=die_with_parent)
+    seen = 0
+    try:
+        while True:
+            try:
+                code = process.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                code = None
+            seen = _forward(Path(job.losses), seen, record)
+            if code is not None:
+                break
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if code:
+        said = failure.read_text() if failure.exists() else f"training ended with exit code {code}; its log says more"
+        raise PipelineError(said)
+    log.info("trained: %s", _last(Path(job.losses)))
+
+
+def _forward(path: Path, seen: int, record) -> int:
+    """Send the losses after line ``seen``; returns how many lines were seen."""
+    if not path.exists():
+        return seen
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    for line in lines[seen:]:
+        values = json.loads(line)
+        record.metrics({key: value for key, value in values.items() if key != "step"}, step=values["step"])
+    return len(lines)
+
+
+def _last(path: Path) -> str:
+    lines = path.read_text().splitlines()
+    return lines[-1] if lines else "no step"

@@ -1,0 +1,27 @@
+"""What `accelerate launch` runs, once a process: python -m pipeline.training.worker JOB.json."""
+
+import logging
+import sys
+from pathlib import Path
+
+from pipeline.engine.processes import die_with_parent
+from pipeline.errors import PipelineError
+from pipeline.training.trainer import Job, train
+
+FAILURE = "error.txt"  # beside the job: what the stage tells its user
+
+
+def main(path: Path) -> int:
+    """Train; returns the exit code."""
+    die_with_parent()
+    logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        train(Job.read(path))
+    except PipelineError as error:
+        path.with_name(FAILURE).write_text(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))
