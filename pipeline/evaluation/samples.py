@@ -28,7 +28,10 @@ def read_manifest(folder: Path) -> list[dict]:
 
 def sampling_seeds(folder: Path, ids: Sequence[str]) -> list[int]:
     """Sampling seed of each id, in the order of ``ids``; raises PipelineError for clips that the manifest lacks."""
-    seeds = {entry["id"]: entry["seed"] for entry in read_manifest(folder)}
+    entries = read_manifest(folder)
+    seeds = {entry["id"]: entry["seed"] for entry in entries}
+    if len(seeds) < len(entries):
+        raise PipelineError(f"{folder / MANIFEST} names a clip twice; each sampling seed needs ids of its own")
     unknown = [name for name in ids if name not in seeds]
     if unknown:
         raise PipelineError(f"{folder / MANIFEST} does not name the clips {unknown[:5]}; run the stage sample again")
