@@ -48,6 +48,7 @@ class Clips(Group):
     height: Positive  # pixels
     width: Positive
     codec: Codec
+    check: Literal["whole", "window"]  # which frames of a source must decode: all, or those of the clip
     rows_per_shard: Positive
 
 

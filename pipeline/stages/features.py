@@ -30,7 +30,11 @@ def run(stage):
             seeds,
             detectors,
             size,
-            details={"set": name, "fps": sorted({float(clips.fps[i]) for i in positions})},
+            details={
+                "set": name,
+                "fps": sorted({clips.fps[i] for i in positions}),
+                "strides": sorted({clips.strides[i] for i in positions}),
+            },
             device=stage.device,
         )
         write_features(write, name, features)

@@ -53,7 +53,7 @@ def clip_order(seed: int, step: int, batch_size: int, count: int) -> list[int]:
 
 def assemble(backbone: Backbone, schedule, latents: LatentSet, settings, step: int, positions: list[int]) -> Batch:
     """Read and draw one step's batch; ``settings`` is an Optimisation group of params.yaml."""
-    tokens = "image_embedding" if backbone.family == "svd" else "image_tokens"
+    tokens = backbone.image_input
     rows = latents.batch(positions, ("mean", "logvar", tokens, "text", "fps"))
     ids = [latents.ids[position] for position in positions]
     drawn = [

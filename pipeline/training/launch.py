@@ -8,13 +8,29 @@ from pathlib import Path
 
 from pipeline.engine.processes import die_with_parent
 from pipeline.errors import PipelineError
+from pipeline.training.job import FAILURE, Job
 
-FAILURE = "error.txt"
 POLL_SECONDS = 1.0
 
 
-def launch(job, accelerate_config: str, record, log) -> None:
-    """Train ``job`` (trainer.Job) in worker processes; raises PipelineError with the worker's own words."""
+def make_job(stage, *, family, model, source, latents, process, optimisation, condition_noise) -> Job:
+    """A stage's training as a job: its output is the stage's, its state lies in the stage's state folder."""
+    return Job(
+        family=family,
+        model=model,
+        source=str(source) if source else None,
+        latents=str(latents),
+        process=process.model_dump(),
+        optimisation=optimisation.model_dump(),
+        condition_noise=condition_noise,
+        output=str(stage.outputs[0]),
+        state=str(stage.state_dir),
+        losses=str(stage.state_dir / "losses.jsonl"),
+    )
+
+
+def launch(job: Job, accelerate_config: str, record, log) -> None:
+    """Train ``job`` in worker processes; raises PipelineError with the worker's own words."""
     state = Path(job.state)
     state.mkdir(parents=True, exist_ok=True)
     file, failure = state / "job.json", state / FAILURE

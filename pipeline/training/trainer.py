@@ -6,14 +6,17 @@ same bits as if it had never been killed.
 
 import json
 import math
-from dataclasses import dataclass
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.backbones.checkpoint import load_backbone, save_backbone
+from pipeline.backbones.interface import Backbone
 from pipeline.backbones.registry import build
 from pipeline.data.latents import LatentSet
 from pipeline.diffusion.schedules import make_schedule
@@ -22,26 +25,7 @@ from pipeline.errors import PipelineError
 from pipeline.params import ConditionDropout, Optimisation
 from pipeline.seeding import seed_for
 from pipeline.training.batches import Batch, assemble, clip_order, noise_conditions
-
-
-@dataclass
-class Job:
-    """One training, as plain values: it travels to the worker as JSON."""
-
-    family: str
-    model: dict | None  # config to build from nothing; None: start from ``source``
-    source: str | None  # checkpoint folder to start from
-    latents: str
-    process: dict
-    optimisation: dict
-    condition_noise: dict
-    output: str
-    state: str
-    losses: str  # JSON lines: step, loss, learning rate, gradient norm
-
-    @classmethod
-    def read(cls, path: Path) -> "Job":
-        return cls(**json.loads(path.read_text()))
+from pipeline.training.job import Job
 
 
 def train(job: Job) -> None:
@@ -56,12 +40,11 @@ def train(job: Job) -> None:
     latents = LatentSet(Path(job.latents))
     backbone = _start(job, settings, latents)
     schedule = make_schedule(job.process)
-    condition_noise = make_condition_noise(job.condition_noise)
-    null = {name: value.to(accelerator.device) for name, value in latents.null().items()}
+    step_of = TrainingStep(backbone, schedule, make_condition_noise(job.condition_noise), latents.null())
     optimizer = torch.optim.AdamW(
         backbone.parameters(), lr=settings.learning_rate, betas=tuple(settings.betas), weight_decay=settings.weight_decay
     )
-    model, optimizer = accelerator.prepare(backbone, optimizer)
+    model, optimizer = accelerator.prepare(step_of, optimizer)
     ema = {name: value.detach().clone() for name, value in backbone.state_dict().items()}
     state = Path(job.state) / "training.pt"
     first = _resume(state, backbone, ema, optimizer, accelerator.device)
@@ -76,7 +59,7 @@ def train(job: Job) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         with accelerator.autocast():
-            loss = step_loss(model, backbone, schedule, condition_noise, batch, null)
+            loss = model(batch)
         _require_finite(loss, step, batch)
         accelerator.backward(loss.mean())
         norm = accelerator.clip_grad_norm_(model.parameters(), settings.gradient_clip)
@@ -97,27 +80,29 @@ def train(job: Job) -> None:
     losses.close()
     if accelerator.is_main_process:
         backbone.load_state_dict(ema)
-        save_backbone(Path(job.output), backbone, {**job.__dict__, "losses": None, "state": None, "output": None, "source": None,
-                                                   "latents": None}, latents.vae_hash)  # fmt: skip
+        save_backbone(Path(job.output), backbone, latents.vae_hash, job.settings)
 
 
-def step_loss(model, backbone, schedule, condition_noise, batch: Batch, null: dict):
-    """Per-sample losses (B,) of one batch."""
-    x_t = schedule.add_noise(batch.x0, batch.noise, batch.t)
-    scaled, time = schedule.model_input(x_t, batch.t)
-    output = model(
-        scaled,
-        time,
-        batch.conditions,
-        image_tokens=batch.image_tokens,
-        null=null,
-        drop_text=batch.drop_text,
-        drop_image=batch.drop_image,
-        change=lambda conditions: noise_conditions(
-            backbone, conditions, condition_noise, schedule.fraction(batch.t), batch.generators
-        ),
-    )
-    return schedule.training_loss(output, batch.x0, batch.noise, x_t, batch.t)
+class TrainingStep(nn.Module):
+    """Losses (B,) of a batch. One module, so that several processes share the projector's gradients too."""
+
+    def __init__(self, backbone: Backbone, schedule, condition_noise, null: dict[str, Tensor]):
+        super().__init__()
+        self.backbone, self.schedule, self.condition_noise = backbone, schedule, condition_noise
+        for name, value in null.items():
+            self.register_buffer(f"null_{name}", value, persistent=False)
+
+    def forward(self, batch: Batch) -> Tensor:
+        backbone, schedule = self.backbone, self.schedule
+        conditions = replace(batch.conditions, image_context=backbone.image_context(batch.image_tokens))
+        null_image = getattr(self, f"null_{backbone.image_input}")
+        empty = backbone.unconditional(conditions, self.null_text, backbone.image_context(null_image[None]))
+        conditions = backbone.drop(conditions, empty, batch.drop_text, batch.drop_image)
+        fraction = schedule.fraction(batch.t)
+        conditions = noise_conditions(backbone, conditions, self.condition_noise, fraction, batch.generators)
+        x_t = schedule.add_noise(batch.x0, batch.noise, batch.t)
+        output = backbone(*schedule.model_input(x_t, batch.t), conditions)
+        return schedule.training_loss(output, batch.x0, batch.noise, x_t, batch.t)
 
 
 def learning_rate(settings: Optimisation, step: int) -> float:
@@ -162,8 +147,6 @@ def _save_state(path: Path, step: int, backbone, ema: dict, optimizer) -> None:
     partial = path.with_suffix(".partial")
     torch.save({"step": step, "model": backbone.state_dict(), "ema": ema, "optimizer": optimizer.state_dict()}, partial)
     with partial.open("rb") as file:
-        import os
-
         os.fsync(file.fileno())
     partial.replace(path)
 

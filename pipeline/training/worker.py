@@ -6,9 +6,8 @@ from pathlib import Path
 
 from pipeline.engine.processes import die_with_parent
 from pipeline.errors import PipelineError
-from pipeline.training.trainer import Job, train
-
-FAILURE = "error.txt"  # beside the job: what the stage tells its user
+from pipeline.training.job import FAILURE, Job
+from pipeline.training.trainer import train
 
 
 def main(path: Path) -> int:

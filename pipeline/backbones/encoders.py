@@ -1,0 +1,178 @@
+"""The frozen encoders in one on-disk layout: vae/, image_tower/, text_tower/, tokenizer/, encoders.json.
+
+VAE: diffusers' AutoencoderKL. Towers: transformers' CLIP. All weights are safetensors.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import PipelineError
+
+PARTS = ("vae", "image_tower", "text_tower")
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Encoders(nn.Module):
+    """VAE, image tower and text tower with tokenizer; parts that were not loaded are None."""
+
+    def __init__(self, vae, image_tower, text_tower, tokenizer, hashes: dict[str, str] | None = None):
+        super().__init__()
+        self.vae, self.image_tower, self.text_tower = vae, image_tower, text_tower
+        self.tokenizer, self.hashes = tokenizer, hashes or {}
+
+    @classmethod
+    def build(cls, vae: dict, image_tower: dict, text_tower: dict, captions: list[str]) -> "Encoders":
+        """Untrained encoders from config fields; the tokenizer is a byte-level BPE trained on ``captions``."""
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from transformers.models.clip.configuration_clip import CLIPTextConfig, CLIPVisionConfig
+        from transformers.models.clip.modeling_clip import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+
+        levels = len(vae["block_out_channels"])
+        tokenizer = _train_tokenizer(captions, text_tower["vocab_size"], text_tower["max_position_embeddings"])
+        special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+        return cls(
+            AutoencoderKL(
+                down_block_types=["DownEncoderBlock2D"] * levels, up_block_types=["UpDecoderBlock2D"] * levels,
+                mid_block_add_attention=False, **vae,
+            ),
+            CLIPVisionModelWithProjection(CLIPVisionConfig(**image_tower)),
+            CLIPTextModelWithProjection(CLIPTextConfig(**{**text_tower, **special})),
+            tokenizer,
+        )  # fmt: skip
+
+    def save(self, folder: Path) -> None:
+        """Write every part."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in PARTS:
+            getattr(self, name).save_pretrained(folder / name, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        (folder / "encoders.json").write_text(json.dumps({"hashes": {name: _weights_hash(folder / name) for name in PARTS}}, indent=2))
+
+    @classmethod
+    def load(cls, folder: Path, parts: tuple[str, ...] = PARTS) -> "Encoders":
+        """The asked parts, frozen, in eval mode. Raises PipelineError where one is missing or its hash is not the recorded one."""
+        try:
+            hashes = json.loads((folder / "encoders.json").read_text())["hashes"]
+        except FileNotFoundError:
+            raise PipelineError(f"{folder} holds no encoders.json: it is not an encoders folder; run its stage again") from None
+        for name in parts:
+            if _weights_hash(folder / name) != hashes[name]:
+                raise PipelineError(f"{folder / name}: the weights are not those that encoders.json records; run the stage again")
+        loaded = {name: _load_part(folder / name, name) if name in parts else None for name in PARTS}
+        encoders = cls(tokenizer=_load_tokenizer(folder / "tokenizer") if "text_tower" in parts else None, hashes=hashes, **loaded)
+        return encoders.eval().requires_grad_(False)
+
+    @property
+    def vae_hash(self) -> str:
+        return self.hashes["vae"]
+
+    @property
+    def hash(self) -> str:
+        """One hash of all parts."""
+        return hashlib.sha256("".join(self.hashes[name] for name in PARTS).encode()).hexdigest()
+
+    @property
+    def scaling_factor(self) -> float:
+        """Model scale = VAE latent times this."""
+        return self.vae.config.scaling_factor
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in [-1, 1] -> posterior mean and log variance, (N, C, h, w), unscaled."""
+        posterior = self.vae.encode(frames).latent_dist
+        return posterior.mean, posterior.logvar
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, C, F, h, w) in model scale -> (B, 3, F, H, W) in [-1, 1]."""
+        batch = len(latents)
+        frames = self.vae.decode(latents.transpose(1, 2).flatten(0, 1) / self.scaling_factor).sample
+        return frames.unflatten(0, (batch, -1)).transpose(1, 2).clamp(-1, 1)
+
+    def _prepare(self, frames: Tensor) -> Tensor:
+        size = self.image_tower.config.image_size
+        if frames.shape[-2:] != (size, size):
+            frames = F.interpolate(frames, (size, size), mode="bicubic", align_corners=False, antialias=True)
+        mean, std = (frames.new_tensor(values).reshape(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+        return ((frames + 1) / 2 - mean) / std
+
+    def image(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in [-1, 1] -> tokens (N, T, D) of the last block, without norm or projection, and embedding (N, 1, D')."""
+        result = self.image_tower(self._prepare(frames))
+        return result.last_hidden_state, result.image_embeds.unsqueeze(1)
+
+    def token_ids(self, texts: list[str]) -> Tensor:
+        """(N, L) ids, cut and padded to the tower's length."""
+        length = self.text_tower.config.max_position_embeddings
+        return self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")["input_ids"]
+
+    def text(self, texts: list[str]) -> Tensor:
+        """Texts -> (N, L, D): the hidden state before the last block, then the final norm."""
+        ids = self.token_ids(texts).to(self.text_tower.device)
+        hidden = self.text_tower(ids, output_hidden_states=True).hidden_states[-2]
+        return self.text_tower.text_model.final_layer_norm(hidden)
+
+    def null(self, height: int, width: int) -> dict[str, Tensor]:
+        """Conditions of nothing: empty text (L, D), tokens (T, D) and embedding (1, D') of a grey picture."""
+        tokens, embedding = self.image(torch.zeros(1, 3, height, width, device=self.image_tower.device))
+        return {"text": self.text([""])[0], "image_tokens": tokens[0], "image_embedding": embedding[0]}
+
+
+def to_pixels(frames) -> Tensor:
+    """uint8 (…, H, W, 3) numpy -> float (…, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(frames).movedim(-1, -3).float() / 127.5 - 1
+
+
+def to_uint8(frames: Tensor):
+    """float (…, 3, H, W) in [-1, 1] -> uint8 (…, H, W, 3) numpy."""
+    return ((frames + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1).cpu().numpy()
+
+
+def _weights_hash(folder: Path) -> str:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise PipelineError(f"{folder} holds no safetensors weights; run the stage that makes it again")
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _load_part(folder: Path, name: str):
+    if name == "vae":
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+        return AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    from transformers.models.clip import modeling_clip
+
+    kind = {"image_tower": "CLIPVisionModelWithProjection", "text_tower": "CLIPTextModelWithProjection"}[name]
+    return getattr(modeling_clip, kind).from_pretrained(folder, use_safetensors=True, local_files_only=True)
+
+
+def _load_tokenizer(folder: Path):
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+
+
+def _train_tokenizer(captions: list[str], vocab_size: int, length: int):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[start, end], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )  # fmt: skip
+    tokenizer.train_from_iterator(captions, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=[(start, 0), (end, 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=start, eos_token=end, pad_token=end, model_max_length=length
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""From a video file to clips: which frames, decoded with decord, resized and cropped."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipeline.seeding import numpy_generator
+
+TRANSFORM = "short side INTER_AREA or INTER_CUBIC, centre crop, 1"
+
+
+class Reject(Exception):
+    """This source gives no clip: ``reason`` is a short code, the message says more."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class ClipRule:
+    """How clips are taken from a source; plain values, they travel to worker processes."""
+
+    seed: int
+    frames: int
+    height: int
+    width: int
+    windows: int
+    kind: str  # uniform_stride or fixed_fps
+    stride_min: int
+    stride_max: int
+    fps: float
+    check: str  # whole: every frame of the source must decode; window: those of the clip
+    codec: str
+    quality: int
+
+
+def choose_windows(rule: ClipRule, id: str, total: int, native_fps: float) -> list[dict[str, int]]:
+    """Start and stride of each window of a source of ``total`` frames; distinct, and the first does not depend on how many.
+
+    Raises Reject for a source with fewer frames than a clip.
+    """
+    if total < rule.frames:
+        raise Reject("too_short", f"{total} frames, a clip has {rule.frames}")
+    largest = (total - 1) // max(rule.frames - 1, 1)
+    chosen: list[dict[str, int]] = []
+    for window in range(rule.windows):
+        generator = numpy_generator(rule.seed, "window", id, window)
+        for _ in range(20):
+            if rule.kind == "uniform_stride":
+                requested = int(generator.integers(rule.stride_min, rule.stride_max + 1))
+            else:
+                requested = max(1, round(native_fps / rule.fps))
+            stride = min(requested, largest)
+            last = total - 1 - (rule.frames - 1) * stride
+            place = {"start": int(generator.integers(0, last + 1)), "stride": stride}
+            if not any(place["start"] == other["start"] and stride == other["stride"] for other in chosen):
+                chosen.append({**place, "requested": requested, "window": window})
+                break
+    return chosen
+
+
+def resize_and_crop(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 (F, H, W, 3) -> (F, height, width, 3): scaled to cover, then cut from the centre."""
+    scale = max(height / frames.shape[1], width / frames.shape[2])
+    size = (max(width, round(frames.shape[2] * scale)), max(height, round(frames.shape[1] * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    if (size[1], size[0]) != frames.shape[1:3]:
+        frames = np.stack([cv2.resize(frame, size, interpolation=how) for frame in frames])
+    top, left = (size[1] - height) // 2, (size[0] - width) // 2
+    return np.ascontiguousarray(frames[:, top : top + height, left : left + width])
+
+
+def open_source(path: Path) -> None:
+    """Raise Reject for a file that is missing or empty."""
+    if not path.is_file():
+        raise Reject("missing", "there is no such file")
+    if path.stat().st_size == 0:
+        raise Reject("empty", "the file has no bytes")
+
+
+def decode_video(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
+    """The clips of one video as rows of the schema, without listing fields. Raises Reject."""
+    import decord
+
+    open_source(path)
+    try:
+        reader = decord.VideoReader(str(path), num_threads=1)
+        total, native_fps = len(reader), float(reader.get_avg_fps())
+    except Exception as error:  # decord raises RuntimeError and its own kinds
+        raise Reject("not_a_video", _short(error)) from None
+    if rule.check == "whole":
+        _check_whole(path)
+    if not 0 < native_fps < 1000:
+        raise Reject("not_a_video", f"its frame rate is {native_fps}")
+    rows = []
+    for place in choose_windows(rule, id, total, native_fps):
+        wanted = [place["start"] + place["stride"] * k for k in range(rule.frames)]
+        try:
+            frames = reader.get_batch(wanted).asnumpy()
+        except Exception as error:
+            raise Reject("undecodable", _short(error)) from None
+        rows.append(_row(frames, rule, place, native_fps, f"decord {decord.__version__}"))
+    return rows
+
+
+def decode_picture(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
+    """A picture as a clip of one frame. Raises Reject."""
+    open_source(path)
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise Reject("not_a_picture", "OpenCV cannot read it")
+    frames = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)[None]
+    place = {"start": 0, "stride": 1, "requested": 1, "window": 0}
+    return [{**_row(frames, rule, place, 0.0, f"opencv {cv2.__version__}"), "fps": rule.fps}]
+
+
+def _row(frames: np.ndarray, rule: ClipRule, place: dict, native_fps: float, decoder: str) -> dict[str, Any]:
+    from pipeline.data.schema import encode_frames
+
+    return {
+        "native_fps": native_fps,
+        "fps": native_fps / place["stride"],
+        "stride": place["stride"],
+        "requested_stride": place["requested"],
+        "start_frame": place["start"],
+        "window": place["window"],
+        "source_height": frames.shape[1],
+        "source_width": frames.shape[2],
+        "frames": encode_frames(resize_and_crop(frames, rule.height, rule.width), rule.codec, rule.quality),
+        "decoder": decoder,
+        "transform": TRANSFORM,
+    }
+
+
+def _check_whole(path: Path) -> None:
+    """Decode every frame; decord can pass over damage that lies outside of a window."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            for number, frame in enumerate(container.decode(stream)):
+                if frame.is_corrupt:
+                    raise Reject("undecodable", f"frame {number} is damaged")
+    except (av.error.FFmpegError, IndexError) as error:
+        raise Reject("undecodable", _short(error)) from None
+
+
+def _short(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text.rsplit("/", 1)[-1][:200] if "Check failed" not in text else "the decoder failed: damaged data"

@@ -1,0 +1,94 @@
+"""Trains the demo's frozen encoders: the VAE by reconstruction, the CLIP towers by contrast of pictures and captions."""
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from pipeline.backbones.encoders import Encoders, to_pixels
+from pipeline.errors import PipelineError
+from pipeline.seeding import numpy_generator, seed_for, torch_generator
+
+PASS = 512  # frames that set the scaling factor
+
+
+def train_vae(encoders: Encoders, clips, settings, device: str, on_step) -> None:
+    """Mean squared and absolute error of single frames, and a small KL; then the factor that makes the latents' rms 1.
+
+    The latents are not centred: with zero mean and unit variance Analytic-Init would equal the standard start.
+    """
+    vae = encoders.vae.to(device).train()
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=settings.vae_learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    generator = numpy_generator(settings.seed, "vae frames")
+    noise = torch_generator(settings.seed, "vae noise")
+    for step in tqdm(range(settings.vae_steps), desc="VAE", disable=None):
+        frames = _random_frames(clips, generator, settings.vae_batch).to(device)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.vae_learning_rate * min(1.0, 2 * (1 - step / settings.vae_steps), (step + 1) / 20)
+        posterior = vae.encode(frames).latent_dist
+        sample = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=noise).to(device)
+        restored = vae.decode(sample).sample
+        error = F.mse_loss(restored, frames) + 0.1 * F.l1_loss(restored, frames)
+        loss = error + settings.kl_weight * posterior.kl().mean()
+        _step(loss, optimizer, vae, f"VAE step {step}")
+        if step % 20 == 0:
+            on_step({"vae_loss": loss.item()}, step)
+    vae.eval()
+    with torch.no_grad():
+        mean, _ = encoders.encode(_random_frames(clips, generator, PASS).to(device))
+    vae.register_to_config(scaling_factor=1.0 / mean.square().mean().sqrt().item())
+
+
+def train_towers(encoders: Encoders, clips, settings, device: str, on_step) -> None:
+    """Symmetric cross-entropy between first frames and captions (Radford et al. 2021), temperature fixed at 0.07."""
+    image, text = encoders.image_tower.to(device).train(), encoders.text_tower.to(device).train()
+    parameters = [*image.parameters(), *text.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=settings.tower_learning_rate)
+    generator = numpy_generator(settings.seed, "tower clips")
+    captions = list(clips.captions)
+    for step in tqdm(range(settings.tower_steps), desc="CLIP towers", disable=None):
+        rows = generator.choice(len(clips), min(settings.tower_batch, len(clips)), replace=False)
+        frames = to_pixels(clips.frames(sorted(rows.tolist()))[:, 0]).to(device)
+        ids = encoders.token_ids([captions[row] for row in sorted(rows.tolist())]).to(device)
+        pictures = F.normalize(image(encoders._prepare(frames)).image_embeds, dim=1)
+        words = F.normalize(text(ids).text_embeds, dim=1)
+        logits = pictures @ words.T / 0.07
+        # Clips with the same caption are all right answers.
+        same = (ids[:, None] == ids[None]).all(-1).float()
+        target = same / same.sum(1, keepdim=True)
+        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        _step(loss, optimizer, parameters, f"CLIP step {step}")
+        if step % 20 == 0:
+            on_step({"tower_loss": loss.item()}, step)
+    image.eval()
+    text.eval()
+
+
+def _step(loss, optimizer, module, where: str) -> None:
+    if not torch.isfinite(loss):
+        raise PipelineError(f"encoders: the loss is not finite at {where}; lower the learning rate")
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(module.parameters() if hasattr(module, "parameters") else module, 1.0)
+    optimizer.step()
+
+
+def _random_frames(clips, generator, count: int) -> torch.Tensor:
+    """Frames from a few clips, (count, 3, H, W) in [-1, 1]."""
+    rows = sorted(generator.choice(len(clips), min(max(count // 8, 1), len(clips)), replace=False).tolist())
+    frames = clips.frames(rows)
+    frames = frames.reshape(-1, *frames.shape[2:])
+    return to_pixels(frames[generator.choice(len(frames), count, replace=count > len(frames))])
+
+
+def psnr(encoders: Encoders, clips, device: str) -> float:
+    """Of reconstructions of frames, in dB, for a range of [-1, 1]."""
+    frames = _random_frames(clips, numpy_generator("psnr"), 256).to(device)
+    with torch.no_grad():
+        mean, _ = encoders.encode(frames)
+        restored = encoders.vae.decode(mean).sample.clamp(-1, 1)
+    return 10 * torch.log10(4 / (restored - frames).square().mean()).item()
+
+
+def seed_weights(seed: int) -> None:
+    """Before building: initial weights come from torch's global generator."""
+    torch.manual_seed(seed_for(seed, "encoder weights"))
