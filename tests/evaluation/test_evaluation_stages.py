@@ -1,13 +1,13 @@
-"""The stages detectors, features and metrics in a row, on clips held in memory instead of Parquet."""
+"""The stages detectors, features and metrics in a row, on Parquet clips."""
 
 import importlib
 import json
 import logging
-import sys
 from types import SimpleNamespace
 
 import pytest
 
+from pipeline.data.schema import ClipWriter, encode_frames
 from pipeline.errors import PipelineError
 from pipeline.evaluation.feature_store import read_features
 from pipeline.evaluation.metric_file import read_metrics
@@ -30,53 +30,51 @@ class Record:
         assert all(isinstance(value, float) for value in values.values())
 
 
-@pytest.fixture
-def run(monkeypatch, make_blobs):
-    """``run(stage, inputs, output, of)`` with folders named train and test standing for clip sets."""
-    clip_sets = {"train": make_blobs(96, seed=1), "test": make_blobs(200, seed=30), "RUN": make_blobs(90, seed=31)}
+def write_clips(folder, blobs):
+    clips, labels, _ = blobs
+    writer = ClipWriter(folder, rows_per_shard=64)
+    numbers = dict.fromkeys(("start_frame", "window", "source_height", "source_width"), 0)
+    for index, (frames, label) in enumerate(zip(clips, labels, strict=True)):
+        texts = {"id": f"clip-{index}", "source": "", "caption": label, "label": label, "decoder": "", "transform": ""}
+        rates = {"native_fps": 9.0, "fps": 3.0, "stride": 3, "requested_stride": 3}
+        writer.add({**texts, **numbers, **rates, "frames": encode_frames(frames)})
+    writer.close()
 
-    class ClipSet:
-        def __init__(self, folder):
-            self._clips, self.labels, _ = clip_sets[folder.name]
-            self.ids = [f"clip-{index}" for index in range(len(self.labels))]
-            self.fps = [3.0] * len(self.ids)
 
-        def __len__(self):
-            return len(self.ids)
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory, make_blobs):
+    """A folder of clip sets: train, test, and the samples of a run, which lack their manifest."""
+    root = tmp_path_factory.mktemp("clips")
+    write_clips(root / "train", make_blobs(96, seed=1))
+    write_clips(root / "test", make_blobs(200, seed=30))
+    write_clips(root / "RUN", make_blobs(90, seed=31))
+    return root
 
-        def frames(self, indices):
-            return self._clips[indices]
 
-    def run_stage(name, inputs, output, of=None, **changed):
-        monkeypatch.setitem(sys.modules, "pipeline.data.schema", SimpleNamespace(ClipSet=ClipSet))
-        monkeypatch.delitem(sys.modules, f"pipeline.stages.{name}", raising=False)
-        importlib.import_module(f"pipeline.stages.{name}").run(
-            SimpleNamespace(
-                args=SimpleNamespace(of=of),
-                params=SimpleNamespace(**{**PARAMS, **changed}),
-                device="cpu",
-                inputs=inputs,
-                outputs=[output],
-                record=Record(),
-                log=logging.getLogger("test"),
-            )
+def run(name, inputs, output, of=None, **changed):
+    importlib.import_module(f"pipeline.stages.{name}").run(
+        SimpleNamespace(
+            args=SimpleNamespace(of=of),
+            params=SimpleNamespace(**{**PARAMS, **changed}),
+            device="cpu",
+            inputs=inputs,
+            outputs=[output],
+            record=Record(),
+            log=logging.getLogger("test"),
         )
-
-    yield run_stage
-    for name in ("detectors", "features", "metrics"):
-        monkeypatch.delitem(sys.modules, f"pipeline.stages.{name}", raising=False)
+    )
 
 
 def manifest(folder, ids):
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     lines = (json.dumps({"id": name, "seed": 7, "prompt": ""}) + "\n" for name in ids)
     (folder / "manifest.jsonl").write_text("".join(lines))
 
 
-def test_from_clips_to_metrics(run, tmp_path):
+def test_from_clips_to_metrics(clips, tmp_path):
     detectors, real, samples = tmp_path / "detectors", tmp_path / "real", tmp_path / "samples"
-    run("detectors", [tmp_path / "train"], detectors)
-    run("features", [tmp_path / "test", detectors], real, of="real")
+    run("detectors", [clips / "train"], detectors)
+    run("features", [clips / "test", detectors], real, of="real")
     run("metrics", [real], tmp_path / "metrics" / "controls.json", of="controls")
     controls = read_metrics(tmp_path / "metrics" / "controls.json")
     assert controls["repeated"].values["fvd"].value > 10 * controls["real"].values["fvd"].value
@@ -87,36 +85,37 @@ def test_from_clips_to_metrics(run, tmp_path):
     assert set(parts["reference"].ids).isdisjoint(parts["conditions"].ids)
     assert parts["repeated"].ids == parts["conditions"].ids
 
-    manifest(tmp_path / "RUN", [f"clip-{index}" for index in range(90)])
-    run("features", [tmp_path / "RUN", detectors], samples, of="a-run")
+    manifest(clips / "RUN", [f"clip-{index}" for index in range(90)])
+    run("features", [clips / "RUN", detectors], samples, of="a-run")
     run("metrics", [samples, real], tmp_path / "metrics" / "a-run.json", of="a-run")
     found = read_metrics(tmp_path / "metrics" / "a-run.json")[""]
+    assert found.details[0] == {"set": "samples", "fps": [3.0], "strides": [3]}
     assert found.count == 90 and read_features(samples, "samples").seeds == [7] * 90
     assert found.values["fvd"].value < 0.5 * controls["repeated"].values["fvd"].value  # RUN holds moving blobs too
 
 
-def test_a_test_set_that_is_too_small_names_the_key(run, tmp_path):
+def test_a_test_set_that_is_too_small_names_the_key(clips, tmp_path):
     run(
         "detectors",
-        [tmp_path / "train"],
+        [clips / "train"],
         tmp_path / "detectors",
         detectors=PARAMS["detectors"].model_copy(update={"steps": 2}),
     )
     more = PARAMS["evaluation"].model_copy(update={"reference": 1000})
     with pytest.raises(PipelineError, match=r"evaluation\.reference"):
-        run("features", [tmp_path / "test", tmp_path / "detectors"], tmp_path / "real", of="real", evaluation=more)
+        run("features", [clips / "test", tmp_path / "detectors"], tmp_path / "real", of="real", evaluation=more)
 
 
-def test_samples_that_the_manifest_does_not_name_are_an_error(run, tmp_path):
+def test_samples_that_the_manifest_does_not_name_are_an_error(clips, tmp_path):
     run(
         "detectors",
-        [tmp_path / "train"],
+        [clips / "train"],
         tmp_path / "detectors",
         detectors=PARAMS["detectors"].model_copy(update={"steps": 2}),
     )
-    manifest(tmp_path / "RUN", ["clip-0"])
+    manifest(clips / "RUN", ["clip-0"])
     with pytest.raises(PipelineError, match="does not name the clips"):
-        run("features", [tmp_path / "RUN", tmp_path / "detectors"], tmp_path / "samples", of="a-run")
+        run("features", [clips / "RUN", tmp_path / "detectors"], tmp_path / "samples", of="a-run")
 
 
 def test_a_clip_named_twice_in_the_manifest_is_an_error(tmp_path):
