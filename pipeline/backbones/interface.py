@@ -48,6 +48,11 @@ class Backbone(nn.Module, ABC):
     image_input: ClassVar[str] = "image_tokens"  # what the projector takes: image_tokens or image_embedding
     config: dict
 
+    @property
+    @abstractmethod
+    def frames(self) -> int:
+        """Frames of a clip."""
+
     @abstractmethod
     def image_context(self, image: Tensor) -> Tensor:
         """Frozen CLIP output (B, T, D) -> context tokens (B, K, D), through the trainable projector if there is one."""

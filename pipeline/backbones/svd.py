@@ -26,6 +26,10 @@ class StableVideoDiffusion(Backbone):
         self.config = config
         self.unet = UNetSpatioTemporalConditionModel(**config["unet"])
 
+    @property
+    def frames(self) -> int:
+        return self.config["unet"]["num_frames"]
+
     def image_latent_factor(self, scaling_factor: float) -> float:
         """The conditional latent is not multiplied by the VAE's scaling factor."""
         return 1.0 / scaling_factor

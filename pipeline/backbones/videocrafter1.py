@@ -24,6 +24,10 @@ class VideoCrafter1(Backbone):
         self.unet = LvdmUNet(config["unet"])
         self.image_projector = Resampler(**config["image_projector"])
 
+    @property
+    def frames(self) -> int:
+        return self.config["unet"]["temporal_length"]
+
     def image_context(self, image: Tensor) -> Tensor:
         return self.image_projector(image)
 

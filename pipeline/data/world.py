@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.data.video_file import write_video
 from pipeline.seeding import numpy_generator
 
 SHAPES = ("Disc", "Square", "Diamond", "Ring")
@@ -102,20 +103,6 @@ def _background(kind: str, size: int, generator: np.random.Generator) -> np.ndar
     return base + down * sky + (1 - down) * ground + 0.06 * ripple[..., None]
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
-    """H.264 in 4:2:0; one thread, so that the bytes are always the same."""
-    import av
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "10", "threads": "1", "preset": "veryfast"})
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-        stream.codec_context.thread_count = 1
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-
-
 @dataclass(frozen=True)
 class Video:
     """One file to write: where, and from which name it is drawn."""
@@ -141,7 +128,7 @@ def make_video(video: Video, folder: Path, settings) -> None:
     """Render and write one video below ``folder``."""
     textures = numpy_generator(settings.seed, "texture", video.name)
     frames = render(video.look, video.velocity, settings.frames, settings.size, textures)
-    write_video(folder / video.path, frames, settings.fps)
+    write_video(folder / video.path, frames, settings.fps, {"crf": "10", "preset": "veryfast"})
 
 
 def lay_out(folder: Path, settings) -> list[Video]:

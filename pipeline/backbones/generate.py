@@ -1,0 +1,88 @@
+"""From conditions to latents: start, guided denoiser, sampler of one run row."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pipeline.backbones.interface import Backbone, Conditions
+from pipeline.diffusion import analytic_init, guidance, samplers, start_times
+from pipeline.diffusion.schedules import make_schedule
+
+
+class Generator:
+    """One backbone with its sampling settings, start and initial distribution.
+
+    ``sampling``: the group of params.yaml; ``start``: fraction of T (VP) or sigma (VE); ``init``: standard or analytic;
+    ``mean`` (C, F, h, w) and ``variance`` are needed for analytic.
+    """
+
+    def __init__(self, backbone: Backbone, process, sampling, start: float, init: str, mean: Tensor | None, variance: float | None):
+        self.backbone, self.sampling, self.schedule = backbone, sampling, make_schedule(process)
+        if self.schedule.kind == "vp":
+            first = start_times.first_step(start, self.schedule.num_steps)
+            self.times = start_times.vp_timesteps(first, sampling.steps, sampling.spacing)
+            self.initial = analytic_init.vp_initial(self.schedule, first, init, sampling.init_form, mean, variance)
+        else:
+            sigmas = start_times.ve_sigmas(start, self.schedule.sigma_min, self.schedule.rho, sampling.steps)
+            self.times = sigmas
+            self.initial = analytic_init.ve_initial(self.schedule, start, init, sampling.standard_std, mean, variance)
+
+    def describe(self) -> dict:
+        """What is recorded beside every clip."""
+        times = [round(float(value), 4) for value in self.times]
+        return {"sampler": self.sampling.kind, "times": times, "initial_std": self.initial[1], **self._scales()}
+
+    def _scales(self) -> dict:
+        names = ("guidance", "guidance_rescale", "guidance_min", "guidance_max", "eta", "init_form", "standard_std", "spacing")
+        return {name: getattr(self.sampling, name) for name in names if hasattr(self.sampling, name)}
+
+    @torch.inference_mode()
+    def __call__(
+        self, conditions: Conditions, null_text: Tensor, null_image: Tensor, shape: tuple[int, ...], generators: list, device: str
+    ) -> Tensor:
+        """Latents (B, *shape) in model scale; ``null_image`` (1, T, D): frozen CLIP output of a grey picture."""
+        conditions = conditions.to(device)
+        empty = self.backbone.unconditional(conditions, null_text.to(device), self.backbone.image_context(null_image.to(device)))
+        x = analytic_init.draw_initial(*self.initial, shape, generators).float().to(device)
+        scale = self._guidance_scale(shape[1]).to(device)
+        both = Conditions.cat([conditions, empty]) if bool((scale != 1).any()) else None
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            scaled, time = self.schedule.model_input(x_t, t)
+            time = time.to(device)
+            if both is None:
+                output = self.backbone(scaled, time, conditions)
+            else:
+                pair = self.backbone(scaled.repeat(2, *[1] * (scaled.dim() - 1)), time.repeat(2), both)
+                conditional, unconditional = pair.float().chunk(2)
+                output = guidance.guide(conditional, unconditional, scale)
+                if getattr(self.sampling, "guidance_rescale", 0):
+                    output = guidance.rescale(output, conditional, self.sampling.guidance_rescale)
+            return self.schedule.x0_from_output(output.float(), x_t, t)
+
+        if self.schedule.kind == "vp":
+            return samplers.ddim(denoise, x, self.times, self.schedule, self.sampling.eta, generators)
+        return {"euler": samplers.euler, "heun": samplers.heun}[self.sampling.kind](denoise, x, self.times)
+
+    def _guidance_scale(self, frames: int) -> Tensor:
+        if self.schedule.kind == "vp":
+            return torch.tensor(float(self.sampling.guidance))
+        return guidance.frame_ramp(self.sampling.guidance_min, self.sampling.guidance_max, frames)
+
+
+def image_conditions(backbone: Backbone, encoders, frames: Tensor, prompts: list[str], fps: Tensor) -> tuple[Conditions, Tensor]:
+    """Conditions for clean pictures (B, 3, H, W) in [-1, 1]; also their latents in model scale (B, C, h, w).
+
+    The latent is the mode of the VAE's posterior.
+    """
+    mean, _ = encoders.encode(frames)
+    latent = mean * encoders.scaling_factor
+    tokens, embedding = encoders.image(frames)
+    image = {"image_tokens": tokens, "image_embedding": embedding}[backbone.image_input]
+    given = backbone.conditions(
+        text=encoders.text(prompts).float(),
+        image_latent=latent * backbone.image_latent_factor(encoders.scaling_factor),
+        fps=fps.to(frames.device),
+    )
+    return replace(given, image_context=backbone.image_context(image)), latent

@@ -1,0 +1,23 @@
+"""The moments that Analytic-Init starts from, on disk."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pipeline.errors import PipelineError
+
+
+def read_moments(path: Path, vae_hash: str) -> tuple[Tensor, float]:
+    """Mean (C, F, h, w), float32, and variance. Raises PipelineError for another VAE's moments or a damaged file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            found, mean, variance = file.metadata(), file.get_tensor("mean"), file.get_tensor("variance")
+    except (SafetensorError, FileNotFoundError) as error:
+        raise PipelineError(f"{path} holds no moments ({error}); run the stage moments again") from None
+    if found["vae_hash"] != vae_hash:
+        raise PipelineError(
+            f"{path}: moments of the latents of VAE {found['vae_hash'][:12]}, but the backbone uses VAE {vae_hash[:12]}; "
+            f"point backbones.<name>.latents at latents of the same encoders"
+        )
+    return mean.float(), float(variance)
