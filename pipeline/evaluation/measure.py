@@ -39,13 +39,15 @@ def measure(samples: FeatureSet, reference: FeatureSet, settings: MeasureSetting
     smallest = min(len(part) for part in replicates)
     several = len(replicates) > 1
     parts = replicates if several else _disjoint(replicates[0], settings)
+    # A subset is no larger than one split of the inception score need be: splitting it again would leave single clips.
+    of_part = _functions(reference, settings, is_splits=settings.is_splits if several else 1)
     values = {}
-    for name, function in _functions(reference, settings).items():
+    for name, function in _functions(reference, settings, settings.is_splits).items():
         if min(smallest, len(reference)) < (2 if settings.allow_few else max(settings.minimum, 2)):
             continue
         value = float(np.mean([function(part) for part in replicates]))
         enough = len(parts) > 1 and min(len(part) for part in parts) > 1
-        values[name] = Value(value, float(np.std([function(part) for part in parts], ddof=1)) if enough else None)
+        values[name] = Value(value, float(np.std([of_part[name](part) for part in parts], ddof=1)) if enough else None)
     return Measurement(
         values=values,
         count=smallest,
@@ -59,11 +61,13 @@ def measure(samples: FeatureSet, reference: FeatureSet, settings: MeasureSetting
     )
 
 
-def _functions(reference: FeatureSet, settings: MeasureSettings) -> dict[str, Callable[[FeatureSet], float]]:
+def _functions(
+    reference: FeatureSet, settings: MeasureSettings, is_splits: int
+) -> dict[str, Callable[[FeatureSet], float]]:
     functions = {
         "fvd": lambda part: frechet_distance(part.arrays["fvd"], reference.arrays["fvd"]),
         "fd_pca": lambda part: frechet_distance(part.arrays["pca"], reference.arrays["pca"]),
-        "is": lambda part: _split_inception_score(part, settings),
+        "is": lambda part: _split_inception_score(part, settings.seed, is_splits),
         "motion_score": lambda part: float(part.arrays["motion_score"].mean()),
         "motion_px": lambda part: float(part.arrays["motion_px"].mean()),
     }
@@ -71,8 +75,8 @@ def _functions(reference: FeatureSet, settings: MeasureSettings) -> dict[str, Ca
     return functions
 
 
-def _split_inception_score(part: FeatureSet, settings: MeasureSettings) -> float:
-    splits = np.array_split(_shuffled(part, settings.seed, "is splits"), min(settings.is_splits, len(part)))
+def _split_inception_score(part: FeatureSet, seed: int, count: int) -> float:
+    splits = np.array_split(_shuffled(part, seed, "is splits"), min(count, len(part)))
     return float(np.mean([inception_score(part.arrays["is"][split]) for split in splits]))
 
 

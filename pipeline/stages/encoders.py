@@ -9,9 +9,9 @@ def add_arguments(parser):
 
 
 def run(stage):
-    from pipeline.backbones.encoders import Encoders
+    from pipeline.encoders.frozen import Encoders
     from pipeline.data.schema import ClipSet
-    from pipeline.training.encoders import psnr, seed_weights, train_towers, train_vae
+    from pipeline.encoders.training import psnr, seed_weights, train_towers, train_vae
 
     spec = stage.params.encoders[stage.args.name]
     clips = ClipSet(stage.inputs[0])

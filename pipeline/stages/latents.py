@@ -11,7 +11,7 @@ def run(stage):
     import torch
     from tqdm import tqdm
 
-    from pipeline.backbones.encoders import Encoders, to_pixels
+    from pipeline.encoders.frozen import Encoders, to_pixels
     from pipeline.data.latents import LatentWriter
     from pipeline.data.schema import ClipSet
 

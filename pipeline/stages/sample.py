@@ -16,13 +16,13 @@ def run(stage):
     from tqdm import tqdm
 
     from pipeline.backbones.checkpoint import load_backbone, weights_hash
-    from pipeline.backbones.encoders import Encoders
-    from pipeline.backbones.generate import Generator
-    from pipeline.backbones.moments_file import read_moments
-    from pipeline.data.sample_writer import SampleWriter
+    from pipeline.encoders.frozen import Encoders
+    from pipeline.sampling.generate import Generator
+    from pipeline.sampling.moments_file import read_moments
+    from pipeline.sampling.writer import SampleWriter
     from pipeline.data.schema import ClipSet
     from pipeline.evaluation.conditions import condition_items
-    from pipeline.sampling import sample_batch
+    from pipeline.sampling.batch import sample_batch
 
     row, data = stage.params.runs[stage.args.run], stage.args.data
     weights, initial, moments_file, clips_folder = stage.inputs

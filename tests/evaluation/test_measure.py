@@ -101,6 +101,11 @@ def test_the_distance_is_the_whole_sets_and_the_spread_the_subsets():
     assert 0 < found.values["motion_px"].spread < 0.05
 
 
+def test_the_inception_score_of_small_subsets_still_spreads():
+    found = measure(invented(16, seed=1), invented(16, seed=2), MeasureSettings(0, 8, False, subsets=4, is_splits=4))
+    assert found.values["is"].spread > 0.01
+
+
 def test_with_several_seeds_the_spread_is_over_the_seeds():
     samples, reference = invented(20, seed=1, replicates=3), invented(60, seed=2)
     found = measure(samples, reference, SETTINGS)

@@ -2,8 +2,8 @@
 
 import torch
 
-from pipeline.backbones.encoders import to_pixels, to_uint8
-from pipeline.backbones.generate import Generator, image_conditions
+from pipeline.encoders.frozen import to_pixels, to_uint8
+from pipeline.sampling.generate import Generator, image_conditions
 from pipeline.seeding import torch_generator
 
 

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from pipeline.backbones.encoders import Encoders, to_pixels
+from pipeline.encoders.frozen import Encoders, to_pixels
 from pipeline.errors import PipelineError
 from pipeline.seeding import numpy_generator, seed_for, torch_generator
 
