@@ -262,7 +262,7 @@ def _tag_name(name: str) -> str:
 
 
 def _flatten(values: Any, path: str = ""):
-    if isinstance(values, dict) and values:
+    if isinstance(values, dict) and (values or not path):
         for key, value in values.items():
             yield from _flatten(value, f"{path}.{key}" if path else str(key))
     else:

@@ -29,6 +29,10 @@ class Batch:
     drop_image: Tensor
     generators: list[torch.Generator]  # for the noise on the condition
 
+    def conditions_with(self, image_context: Tensor) -> Conditions:
+        """The conditions once the image has passed the family's projector."""
+        return replace(self.conditions, image_context=image_context)
+
     def to(self, device) -> "Batch":
         """Tensors on ``device``."""
         moved = {item.name: getattr(self, item.name) for item in fields(self)}

@@ -7,7 +7,6 @@ same bits as if it had never been killed.
 import json
 import math
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -94,7 +93,7 @@ class TrainingStep(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         backbone, schedule = self.backbone, self.schedule
-        conditions = replace(batch.conditions, image_context=backbone.image_context(batch.image_tokens))
+        conditions = batch.conditions_with(backbone.image_context(batch.image_tokens))
         null_image = getattr(self, f"null_{backbone.image_input}")
         empty = backbone.unconditional(conditions, self.null_text, backbone.image_context(null_image[None]))
         conditions = backbone.drop(conditions, empty, batch.drop_text, batch.drop_image)
