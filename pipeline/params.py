@@ -1,4 +1,5 @@
-"""params.yaml, typed and validated once. No key has a default here: what is not in the file is an error that names its path.
+"""params.yaml, typed and validated once. No key has a default here: what is not in the file is an error that names
+its path.
 
 A stage never sees this whole: the runner hands it ``Declared``, the part that dvc.yaml declares for it.
 """

@@ -32,7 +32,9 @@ class Conditions:
     def cat(parts: "list[Conditions]") -> "Conditions":
         """Several batches as one."""
         return Conditions(**{
-            item.name: None if getattr(parts[0], item.name) is None else torch.cat([getattr(part, item.name) for part in parts])
+            item.name: None
+            if getattr(parts[0], item.name) is None
+            else torch.cat([getattr(part, item.name) for part in parts])
             for item in fields(Conditions)
         })  # fmt: skip
 
@@ -79,7 +81,11 @@ class Backbone(nn.Module, ABC):
     def drop(self, conditions: Conditions, empty: Conditions, text: Tensor, image: Tensor) -> Conditions:
         """Conditioning dropout: rows of ``text`` / ``image`` (B,) bool take the value that ``empty`` has there."""
         changed = {}
-        for name, rows in (("text", text), ("image_context", image), *((name, image) for name in self.dropped_with_image)):
+        for name, rows in (
+            ("text", text),
+            ("image_context", image),
+            *((name, image) for name in self.dropped_with_image),
+        ):
             value, other = getattr(conditions, name), getattr(empty, name)
             if value is not None:
                 changed[name] = torch.where(rows.reshape(-1, *[1] * (value.dim() - 1)), other.to(value), value)

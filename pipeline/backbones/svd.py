@@ -9,7 +9,7 @@ from pipeline.backbones.interface import Backbone, Conditions, repeat_frames
 
 
 class StableVideoDiffusion(Backbone):
-    """``config``: ``unet`` (fields of UNetSpatioTemporalConditionModel), ``motion_bucket``, ``noise_level`` (at inference)."""
+    """``config``: ``unet`` (UNetSpatioTemporalConditionModel's fields), ``motion_bucket``, ``noise_level``."""
 
     family = "svd"
     process = "ve"

@@ -1,4 +1,4 @@
-"""Trains the demo's frozen encoders: the VAE by reconstruction, the CLIP towers by contrast of pictures and captions."""
+"""Trains the demo's frozen encoders: the VAE by reconstruction, the CLIP towers by contrast of frames and captions."""
 
 import torch
 from torch.nn import functional as F

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ["pipeline", "dvc.yaml", "Snakefile", "profiles", "presets", "envs", "pyproject.toml", ".dvcignore", ".gitignore"]
+COPIED = [
+    "pipeline",
+    "dvc.yaml",
+    "Snakefile",
+    "profiles",
+    "presets",
+    "envs",
+    "pyproject.toml",
+    ".dvcignore",
+    ".gitignore",
+]
 STAND_IN = Path(__file__).with_name("stand_in_stage.py")
 
 
@@ -32,7 +42,13 @@ class Workspace:
 
     def popen(self, *command: str, **options) -> subprocess.Popen:
         return subprocess.Popen(
-            command, cwd=self.path, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
+            command,
+            cwd=self.path,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **options,
         )  # fmt: skip
 
     def run(self, *command: str, ok: bool = True) -> str:
