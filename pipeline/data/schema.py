@@ -199,6 +199,12 @@ class ClipSet:
         """uint8 RGB (n, F, H, W, 3) of clips of one length."""
         return np.stack([decode_frames(self.encoded(index)) for index in indices])
 
+    def pictures(self, indices: Sequence[int], numbers: Sequence[int]) -> np.ndarray:
+        """uint8 RGB (n, H, W, 3): frame ``numbers[i]`` of clip ``indices[i]``; only these are decoded."""
+        return np.stack([
+            decode_frames([self.encoded(index)[number]])[0] for index, number in zip(indices, numbers, strict=True)
+        ])  # fmt: skip
+
 
 def read_rejects(folder: Path) -> list[dict]:
     """The rejects of a clips folder, as rows."""

@@ -25,7 +25,7 @@ class SampleWriter:
                 (folder / name).mkdir()
 
     def add(self, clips, items, videos: np.ndarray, told: list[dict]) -> None:
-        """Write sampled clips, uint8 (B, F, H, W, 3); ``clips``: where conditions lie; ``told``: more for the manifest."""
+        """Write sampled clips, uint8 (B, F, H, W, 3); ``clips``: the conditions'; ``told``: for the manifest."""
         for item, video, extra in zip(items, videos, told, strict=True):
             place = item.position
             self._clips.add({

@@ -70,8 +70,8 @@ class Workspace:
         """Jobs that a dry run of Snakemake lists."""
         output = self.snakemake("-n", *targets)
         jobs = set()
-        for block in output.split("\n\n"):
-            rule = re.search(r"^\s*(?:local)?rule (\w+):", block, re.M)
+        for block in re.split(r"^\[.*\]$", output, flags=re.M):
+            rule = re.match(r"\s*(?:local)?rule (\w+):", block)
             if rule and rule.group(1) != "all":
                 key = re.search(r"wildcards: key=(\S+)", block)
                 jobs.add(f"{rule.group(1)}@{key.group(1)}" if key else rule.group(1))
