@@ -47,7 +47,7 @@ def test_same_seed_gives_the_same_bytes_whatever_the_workers_and_another_seed_do
 
 
 def test_encoder_gives_the_same_bytes_every_time(tmp_path, small_world):
-    """x264's macroblock tree reads memory it does not own on pictures this small; once in ten encodings shows it."""
+    """With x264's macroblock tree, pictures this small come out otherwise once in ten encodings."""
     (plan,) = plan_videos(small_world, "ucf101test", 1)
     for number in range(60):
         make_video(dataclasses.replace(plan, path=f"{number}.mp4"), tmp_path, small_world)
