@@ -42,7 +42,7 @@ CASES = {  # id -> what makes the file, expected reason or None for a clip
     "text": (lambda make, path: path.write_text("this is not a video"), "not_a_video"),
     "zeros": (lambda make, path: path.write_bytes(bytes(20_000)), "not_a_video"),
     "noise": (lambda make, path: path.write_bytes(np.random.default_rng(0).bytes(20_000)), "not_a_video"),
-    "picture": (lambda make, path: path.write_bytes(cv2.imencode(".png", np.zeros((40, 40, 3), np.uint8))[1]), "not_a_video"),
+    "picture": (lambda make, path: path.write_bytes(cv2.imencode(".png", np.zeros((40, 40)))[1]), "not_a_video"),
     "audio": (audio_only, "not_a_video"),
     "folder": (lambda make, path: path.mkdir(), "missing"),
     "missing": (lambda make, path: None, "missing"),
@@ -125,7 +125,7 @@ def test_quick_check_never_makes_up_frames(tmp_path, make, case):
     assert not wrong.any()
 
 
-# --- the project's own samples -----------------------------------------------------------------------------------------
+# --- the project's own samples ---
 
 
 def test_shared_hostile_set(shared_data, tmp_path, make):

@@ -86,8 +86,8 @@ def test_of_duplicate_ids_the_first_stays(tmp_path, videos, make):
 
 
 @pytest.mark.parametrize(("id", "folder"), [
-    ("../secret", ""), ("../../secret", "page"), ("a/../../secret", ""), ("secret", ".."), ("/secret", ""), ("secret", "/"),
-    ("secret", "out"), ("link", ""),
+    ("../secret", ""), ("../../secret", "page"), ("a/../../secret", ""), ("secret", ".."),
+    ("/secret", ""), ("secret", "/"), ("secret", "out"), ("link", ""),
 ])  # fmt: skip
 def test_ids_that_climb_out_of_the_data_folder_are_refused(tmp_path, videos, make, id, folder):
     make.encode(tmp_path / "secret.mp4", 16)

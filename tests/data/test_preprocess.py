@@ -157,7 +157,7 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, monkeypatch):
     assert peaks[1] < 1.5 * peaks[0] and peaks[1] < 8e6  # all clips of the second together: 96 MB
 
 
-# --- the stage ----------------------------------------------------------------------------------------------------------
+# --- the stage ---
 
 
 class Metrics(dict):

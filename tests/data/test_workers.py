@@ -1,4 +1,4 @@
-"""Workers that crash or hang cost their own task and nothing else. Tasks are ready-made calls, so that they can travel."""
+"""Workers that crash or hang cost their own task and nothing else. Tasks are ready-made calls that can be pickled."""
 
 import functools
 import operator

@@ -109,7 +109,7 @@ def test_motion_table_agrees_with_what_is_seen_to_move(world):
     assert {row["vx_px_per_source_frame"] for row in rows if row["video"].startswith("webvid")} == planned
 
 
-# --- the first frame and the prompt must not tell the motion -----------------------------------------------------------
+# --- the first frame and the prompt must not tell the motion ---
 
 
 def direction_accuracy(features: np.ndarray, velocity: np.ndarray) -> float:
