@@ -143,7 +143,9 @@ class ClipSet:
         self.folder = folder
         self._files = sorted(folder.glob("part-*.parquet"))
         if not self._files:
-            raise PipelineError(f"{folder} holds no part-*.parquet: it is not a clips folder; run the stage that makes it")
+            raise PipelineError(
+                f"{folder} holds no part-*.parquet: it is not a clips folder; run the stage that makes it"
+            )
         self._handles = [self._open(path) for path in self._files]
         columns: dict[str, list] = {name: [] for name in self._COLUMNS}
         self._places: list[tuple[int, int, int]] = []  # shard, row group, row in it
@@ -167,11 +169,14 @@ class ClipSet:
         try:
             handle = pq.ParquetFile(path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise PipelineError(f"{path} is not a whole Parquet file ({error}); run the stage that makes it again") from None
-        if not handle.schema_arrow.equals(CLIPS):
+            raise PipelineError(
+                f"{path} is not a whole Parquet file ({error}); run the stage that makes it again"
+            ) from None
+        version = (handle.schema_arrow.metadata or {}).get(b"clips_schema")
+        if version != VERSION or not handle.schema_arrow.equals(CLIPS):
             lacking = [name for name in CLIPS.names if name not in handle.schema_arrow.names]
             raise PipelineError(
-                f"{path} does not follow the clips schema {VERSION.decode()} (missing: {lacking or 'none, types differ'}); "
+                f"{path} does not follow the clips schema {VERSION.decode()} (missing: {lacking or 'none, types or version differ'}); "
                 f"run the stage that makes it again"
             )
         return handle
