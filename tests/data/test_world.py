@@ -159,10 +159,19 @@ def test_encoding_does_not_put_the_direction_into_the_first_frame(tmp_path, make
     assert direction_accuracy(decoded[:, 1] - decoded[:, 0], velocity) > 0.7
 
 
-@pytest.mark.parametrize("kind", ["fixed_fps"])
+LEAK = pytest.mark.xfail(
+    strict=True, reason="sprites start near the centre, so where one stands in a later frame tells where it came from"
+)
+
+
+@pytest.mark.parametrize("kind", ["fixed_fps", pytest.param("uniform_stride", marks=LEAK)])
 def test_first_frame_of_a_clip_does_not_tell_the_direction(many, make, kind):
     """Clips begin anywhere in the source, and it is their first frame that models are conditioned on."""
     frames, plans, velocity = many
     rule = make.clip_rule(kind=kind)
-    starts = [choose_windows(rule, plan.name, MANY.frames, MANY.fps)[0]["start"] for plan in plans]
+    starts = np.asarray([choose_windows(rule, plan.name, MANY.frames, MANY.fps)[0]["start"] for plan in plans])
     assert direction_accuracy(frames[np.arange(len(plans)), starts], velocity) < 0.55
+    # What a better reader of that frame than a linear one sees: the sprite's place (short of the walls).
+    place = np.asarray([(plan.look.x, plan.look.y) for plan in plans]) + velocity * starts[:, None]
+    assert direction_accuracy(place, velocity) < 0.58
+    assert direction_accuracy(place + velocity * 30, velocity) > 0.75
