@@ -81,6 +81,7 @@ def test_resized_clip_is_the_independent_frames_with_the_written_transform(tmp_p
     taken = make.decode_all(path)[row["start_frame"] : row["start_frame"] + 15 * row["stride"] + 1 : row["stride"]]
     expected = np.stack([cv2.resize(frame, (48, 32), interpolation=cv2.INTER_AREA)[:, 8:40] for frame in taken])
     assert np.array_equal(decode_frames(row["frames"]), expected)
+    assert (row["source_height"], row["source_width"]) == (64, 96)
 
 
 @pytest.mark.parametrize("shape", [(64, 192), (192, 64), (16, 48), (100, 100), (33, 47), (32, 32)])
