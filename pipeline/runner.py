@@ -147,6 +147,8 @@ def _execute(module, args, ledger: Ledger, entry: StageEntry, params: Params) ->
             remove(path)
             path.parent.mkdir(parents=True, exist_ok=True)
         module.run(stage)
+        for staging, final in zip(stagings, finals, strict=True):  # all before one gets its name
+            require_written(staging, final, entry.address)
         for staging, final in zip(stagings, finals, strict=True):
             publish(staging, final, entry.address)
         shutil.rmtree(states, ignore_errors=True)
@@ -184,10 +186,15 @@ def _plain(node: Any) -> Any:
     return node
 
 
-def publish(staging: Path, final: Path, address: str) -> None:
-    """Flush a finished output to the disk and give it its real name; a reader sees all of it or nothing."""
+def require_written(staging: Path, final: Path, address: str) -> None:
+    """Raise PipelineError where a stage left an output out."""
     if not staging.exists():
         raise PipelineError(f"stage {address} ended without writing {final.name}; this is a bug of the stage")
+
+
+def publish(staging: Path, final: Path, address: str) -> None:
+    """Flush a finished output to the disk and give it its real name; a reader sees all of it or nothing."""
+    require_written(staging, final, address)
     for path in [staging, *staging.rglob("*")] if staging.is_dir() else [staging]:
         descriptor = os.open(path, os.O_RDONLY)
         try:

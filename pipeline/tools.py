@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline import presets
 from pipeline.errors import PipelineError
+from pipeline.params import load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = Path("params.yaml")
@@ -42,6 +43,7 @@ def use_data(arguments: list[str]) -> int:
         "--allow-few", action="store_true", help="compute metrics even on fewer samples than evaluation.minimum"
     )
     args = parser.parse_args(arguments)
+    load_params(PARAMS)
     tree = presets.read(PARAMS)
     for name in ("webvid", "ucf101", "imagebench"):
         for path in getattr(args, name) or []:
@@ -57,7 +59,7 @@ def use_data(arguments: list[str]) -> int:
     if args.imagebench:
         presets.use_evaluation(tree, "imagebench", *args.imagebench, 1)
     for key in ("conditions", "reference"):
-        if getattr(args, key):
+        if getattr(args, key) is not None:
             tree["evaluation"][key] = getattr(args, key)
     if args.allow_few:
         tree["evaluation"]["allow_few"] = True

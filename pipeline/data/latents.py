@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -40,9 +40,10 @@ class LatentWriter:
 
     def add(self, ids: list[str], fields: dict[str, Tensor]) -> None:
         """Append clips; ``fields`` as in FIELDS with the batch in front."""
-        bad = [i for i, name in enumerate(ids) if not torch.isfinite(fields["mean"][i]).all()]
-        if bad:
-            raise PipelineError(f"latents of clip {ids[bad[0]]} are not finite; look at the clip and the VAE")
+        for position, id in enumerate(ids):
+            for name in FIELDS:
+                if not torch.isfinite(fields[name][position]).all():
+                    raise PipelineError(f"{name} of clip {id} is not finite; look at the clip and the encoders")
         for name in FIELDS:
             self._pending[name].append(fields[name])
         self._ids += ids
@@ -76,6 +77,15 @@ class LatentSet:
             raise PipelineError(
                 f"{folder} holds no index.json: it is not a latents folder; run the stage latents"
             ) from None
+        except ValueError as error:
+            raise PipelineError(f"{folder}/index.json is damaged ({error}); run the stage latents again") from None
+        lacking = {"ids", "shards", "vae_hash", "encoders_hash", "scaling_factor"} - set(index)
+        if lacking or sum(index["shards"]) != len(index["ids"]):
+            raise PipelineError(
+                f"{folder}/index.json does not describe its shards "
+                f"(missing: {sorted(lacking) or 'none, counts differ'}); "
+                f"run the stage latents again"
+            )
         self.folder = folder
         self.ids: list[str] = index["ids"]
         self.vae_hash: str = index["vae_hash"]
@@ -97,7 +107,11 @@ class LatentSet:
         """Fields of one clip, float32."""
         shard = next(i for i in range(len(self._starts) - 1) if index < self._starts[i + 1])
         if shard not in self._handles:
-            self._handles[shard] = safe_open(self.folder / f"part-{shard:05d}.safetensors", framework="pt")
+            path = self.folder / f"part-{shard:05d}.safetensors"
+            try:
+                self._handles[shard] = safe_open(path, framework="pt")
+            except (SafetensorError, OSError) as error:
+                raise PipelineError(f"{path} is missing or damaged ({error}); run the stage latents again") from None
         handle, position = self._handles[shard], index - self._starts[shard]
         return {name: handle.get_slice(name)[position].float() for name in fields}
 

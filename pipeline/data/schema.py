@@ -172,11 +172,12 @@ class ClipSet:
             raise PipelineError(
                 f"{path} is not a whole Parquet file ({error}); run the stage that makes it again"
             ) from None
-        if not handle.schema_arrow.equals(CLIPS):
+        version = (handle.schema_arrow.metadata or {}).get(b"clips_schema")
+        if version != VERSION or not handle.schema_arrow.equals(CLIPS):
             lacking = [name for name in CLIPS.names if name not in handle.schema_arrow.names]
             raise PipelineError(
                 f"{path} does not follow the clips schema {VERSION.decode()} "
-                f"(missing: {lacking or 'none, types differ'}); "
+                f"(missing: {lacking or 'none, types or version differ'}); "
                 f"run the stage that makes it again"
             )
         return handle

@@ -1,6 +1,8 @@
 """The embedded video world: one soft sprite moving over a still background, as real encoded files in real layouts.
 
-Direction and speed are drawn independently of the first frame and of the caption, so neither tells the motion.
+Direction and speed are drawn independently of the first frame and of the caption, so neither tells the motion. The
+sprite starts anywhere and comes back in where it leaves: its place is as independent of its motion in any later frame,
+and a clip may begin there.
 """
 
 import csv
@@ -44,7 +46,7 @@ class Look:
 
 def draw_look(generator: np.random.Generator, size: int, colours=tuple(COLOURS)) -> Look:
     """A look for one video."""
-    centre = size / 2 + generator.uniform(-0.12, 0.12, 2) * size
+    centre = generator.uniform(0, size, 2)
     return Look(
         shape=str(generator.choice(SHAPES)),
         colour=str(generator.choice(colours)),
@@ -61,11 +63,9 @@ def draw_motion(generator: np.random.Generator, size: int) -> tuple[float, float
     return float(speed * np.cos(angle)), float(speed * np.sin(angle))
 
 
-def _reflect(position: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Positions folded back between two walls."""
-    span = high - low
-    folded = np.mod(position - low, 2 * span)
-    return low + np.where(folded > span, 2 * span - folded, folded)
+def _wrap(offset: np.ndarray, size: int) -> np.ndarray:
+    """Offsets from the sprite's centre on a torus, in [-size / 2, size / 2)."""
+    return np.mod(offset + size / 2, size) - size / 2
 
 
 def render(
@@ -76,10 +76,8 @@ def render(
     background = _background(look.background, size, generator)
     phase, angle = generator.uniform(0, 2 * np.pi, 2)
     time = np.arange(frames)
-    margin = 0.6 * look.radius
-    x = _reflect(look.x + velocity[0] * time, margin, size - margin)[:, None, None]
-    y = _reflect(look.y + velocity[1] * time, margin, size - margin)[:, None, None]
-    dx, dy = grid[None, None, :] - x, grid[None, :, None] - y
+    x, y = (look.x + velocity[0] * time)[:, None, None], (look.y + velocity[1] * time)[:, None, None]
+    dx, dy = _wrap(grid[None, None, :] - x, size), _wrap(grid[None, :, None] - y, size)
     distance = {
         "Disc": np.hypot(dx, dy) - look.radius,
         "Square": np.maximum(abs(dx), abs(dy)) - 0.85 * look.radius,

@@ -29,7 +29,7 @@ def write_latents(folder: Path, count: int = 12, vae_hash: str = "vae", broken: 
             "text": torch.randn(1, 12, 32, generator=generator).half(), "fps": torch.tensor([3.0]),
         }  # fmt: skip
         if broken == f"clip{number}":
-            fields["logvar"] = torch.full(shape, torch.inf)
+            fields["logvar"] = torch.full(shape, 1000.0)  # finite, but not what is sampled from it
         writer.add([f"clip{number}"], fields)
     null = {"text": torch.zeros(12, 32), "image_tokens": torch.zeros(17, 32), "image_embedding": torch.zeros(1, 32)}
     writer.close(null)

@@ -1,0 +1,63 @@
+"""Workers that crash or hang cost their own task and nothing else. Tasks are ready-made calls that can be pickled."""
+
+import functools
+import operator
+import os
+import time
+
+import pytest
+
+from pipeline.data.workers import LOST, map_in_order
+
+call = functools.partial
+
+
+def run(tasks, workers=2, seconds=30.0):
+    return [answer for _, answer in map_in_order(operator.call, tasks, workers, seconds)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_answers_come_in_the_order_of_the_tasks(workers):
+    tasks = [call(operator.pow, number, 2) for number in range(30)]
+    tasks[0] = call(time.sleep, 0.3)  # late, and still first
+    assert run(tasks, workers) == [None, *(number**2 for number in range(1, 30))]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_that_kills_its_worker_is_lost_alone(workers, capfd):
+    tasks = [
+        call(abs, -1),
+        call(os._exit, 3),
+        call(abs, -2),
+        call(os.abort),
+        call(operator.truediv, 1, 0),
+        call(abs, -3),
+    ]
+    assert run(tasks, workers) == [1, LOST, 2, LOST, LOST, 3]
+
+
+def test_a_task_that_hangs_is_given_up(capfd):
+    started = time.monotonic()
+    assert run([call(time.sleep, 600), call(abs, -1), call(abs, -2)], workers=2, seconds=2.0) == [LOST, 1, 2]
+    assert time.monotonic() - started < 20
+
+
+def test_no_tasks_and_a_consumer_that_stops_leave_no_worker():
+    import multiprocessing
+
+    assert run([]) == []
+    answers = map_in_order(operator.call, [call(abs, -1)] * 50, 2, 30.0)
+    next(answers)
+    answers.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_an_error_of_the_tasks_themselves_comes_through():
+    """A listing that turns out not to be one in the middle must stop the stage."""
+
+    def tasks():
+        yield call(abs, -1)
+        raise ValueError("row 2")
+
+    with pytest.raises(ValueError, match="row 2"):
+        run(tasks())
