@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import PipelineError
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -79,13 +81,29 @@ class Backbone(nn.Module, ABC):
     def drop(self, conditions: Conditions, empty: Conditions, text: Tensor, image: Tensor) -> Conditions:
         """Conditioning dropout: rows of ``text`` / ``image`` (B,) bool take the value that ``empty`` has there."""
         changed = {}
-        for name, rows in (("text", text), ("image_context", image), *((name, image) for name in self.dropped_with_image)):
+        for name, rows in (
+            ("text", text),
+            ("image_context", image),
+            *((name, image) for name in self.dropped_with_image),
+        ):
             value, other = getattr(conditions, name), getattr(empty, name)
             if value is not None:
                 changed[name] = torch.where(rows.reshape(-1, *[1] * (value.dim() - 1)), other.to(value), value)
         return replace(conditions, **changed)
 
     dropped_with_image: ClassVar[tuple[str, ...]] = ()
+
+
+def set_norm_groups(network: nn.Module, groups: int) -> None:
+    """Groups of every GroupNorm, 32 in the released models. A group of one channel loses what the embedding of time and
+    frame rate adds to that channel, so that narrow models need fewer."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.GroupNorm):
+            if module.num_channels % groups:
+                raise PipelineError(
+                    f"model.norm_groups: {groups} does not divide the {module.num_channels} channels of {name}"
+                )
+            module.num_groups = groups
 
 
 def repeat_frames(latent: Tensor, frames: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 
 from pipeline.backbones.interface import Conditions
 from pipeline.backbones.registry import FAMILIES, build
+from pipeline.errors import PipelineError
 
 TAKEN = {
     "videocrafter1": {"text", "image_context", "fps"},
@@ -18,12 +19,14 @@ FRAMES, SIZE = 4, 8
 
 
 def given(backbone, recipe, **changed) -> Conditions:
-    """Conditions of two samples by the family's own methods, from all that any family takes; ``changed``: other inputs."""
+    """Conditions of two samples by the family's own methods, from all that any takes; ``changed``: other inputs."""
     embedding = backbone.image_input == "image_embedding"
     inputs = {
-        "text": recipe.draw("text", (2, 12, 24)), "image_latent": recipe.draw("latent", (2, 4, SIZE, SIZE)), "fps": torch.tensor([3.0, 8.0]),
+        "text": recipe.draw("text", (2, 12, 24)),
+        "image_latent": recipe.draw("latent", (2, 4, SIZE, SIZE)),
+        "fps": torch.tensor([3.0, 8.0]),
         "image_context": recipe.draw("embedding", (2, 1, 24)) if embedding else recipe.draw("tokens", (2, 9, 40)),
-    }  # fmt: skip
+    }
     direct = {name: changed.pop(name) for name in ("motion_bucket", "noise_level") if name in changed}
     inputs |= changed
     context = backbone.image_context(inputs.pop("image_context"))
@@ -81,24 +84,36 @@ def test_conditions_hold_the_family_s_own_and_leave_the_others_out(make_backbone
 @pytest.mark.parametrize("name", ["fps", "model_time"])
 @pytest.mark.xfail(reason="the demo's width 32 in 32 groups: its networks hear neither time nor fps", strict=True)
 def test_the_demo_s_networks_hear_frame_rate_and_time(demo, recipe, family, name):
-    """With one channel a group, GroupNorm takes away whatever the embedding of time, fps or motion has added to a channel."""
-    backbone = recipe.fill(build(family, demo[family]["model"]))
-    embedding = backbone.image_input == "image_embedding"
-    image = backbone.image_context(recipe.draw("image", (2, 1 if embedding else 17, 32)))
+    """With one channel a group, GroupNorm takes away what the embedding of time, fps or motion adds to a channel."""
+    assert hears(demo[family]["model"], recipe, family, name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ["fps", "model_time"])
+def test_fewer_norm_groups_let_narrow_networks_hear(demo, recipe, family, name):
+    assert hears(demo[family]["model"] | {"norm_groups": 8}, recipe, family, name)
+
+
+def test_norm_groups_must_divide_the_channels(demo):
+    with pytest.raises(PipelineError, match=r"model.norm_groups: 5 does not divide the 32 channels of "):
+        build("svd", demo["svd"]["model"] | {"norm_groups": 5})
+
+
+def hears(model: dict, recipe, family: str, name: str) -> bool:
+    """Whether the output of the demo's network follows fps or time."""
+    backbone = recipe.fill(build(family, model))
+    image = recipe.draw("image", (2, 1 if backbone.image_input == "image_embedding" else 17, 32))
+    text, latent = recipe.draw("text", (2, 12, 32)), recipe.draw("latent", (2, 4, SIZE, SIZE))
     usual = replace(
-        backbone.conditions(
-            text=recipe.draw("text", (2, 12, 32)), image_latent=recipe.draw("latent", (2, 4, SIZE, SIZE)), fps=torch.tensor([3.0, 8.0])
-        ),
-        image_context=image,
-    )  # fmt: skip
-    x = recipe.draw("x", (2, 4, backbone.frames, SIZE, SIZE))
+        backbone.conditions(text=text, image_latent=latent, fps=torch.tensor([3.0, 8.0])),
+        image_context=backbone.image_context(image),
+    )
+    changed = replace(usual, fps=torch.tensor([9.0, 8.0])) if name == "fps" else usual
+    x, time = recipe.draw("x", (2, 4, backbone.frames, SIZE, SIZE)), torch.tensor([1.5, 0.4])
     with torch.inference_mode():
-        before = backbone(x, torch.tensor([1.5, 0.4]), usual)
-        if name == "fps":
-            after = backbone(x, torch.tensor([1.5, 0.4]), replace(usual, fps=torch.tensor([9.0, 8.0])))
-        else:
-            after = backbone(x, torch.tensor([-1.0, 0.4]), usual)
-    assert (after - before)[0].abs().max() > 2e-3 * before.abs().max()
+        before = backbone(x, time, usual)
+        after = backbone(x, torch.tensor([-1.0, 0.4]) if name == "model_time" else time, changed)
+    return bool((after - before)[0].abs().max() > 2e-3 * before.abs().max())
 
 
 def test_videocrafter1_has_no_room_for_an_image_latent(make_backbone, recipe):
@@ -153,7 +168,7 @@ NULL_TEXT, NULL_CONTEXT = torch.full((12, 24), 7.0), torch.full((1, 1, 24), 5.0)
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_unconditional_branch(make_backbone, recipe, family):
-    """VideoCrafter1 and DynamiCrafter: empty text, a grey picture's tokens, the same latent; SVD: zeros. The ids stay."""
+    """VideoCrafter1, DynamiCrafter: empty text, a grey picture's tokens, the same latent; SVD: zeros. The ids stay."""
     backbone = make_backbone(family)
     usual = given(backbone, recipe)
     empty = backbone.unconditional(usual, NULL_TEXT, NULL_CONTEXT)
