@@ -1,4 +1,4 @@
-"""Weights and inputs by the golden folder's recipe: normal draws seeded by the key, so that no layer is left at zero."""
+"""Weights and inputs by the golden folder's recipe: normal draws seeded by the key, so that no layer stays at zero."""
 
 import json
 import os

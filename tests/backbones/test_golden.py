@@ -67,7 +67,7 @@ def test_image_projector_has_the_official_numbers(golden, recipe, name):
 
 @torch.inference_mode()
 def test_svd_network_has_the_official_numbers(golden, recipe):
-    """Each sample alone is what the official class gives. In one call that class mixes up the samples' contexts; ours does not."""
+    """Each sample as the official class gives it alone; in one call that class mixes up the samples' contexts."""
     from pipeline.backbones.interface import Conditions
     from pipeline.backbones.svd import StableVideoDiffusion
 
@@ -93,12 +93,14 @@ def test_svd_network_has_the_official_numbers(golden, recipe):
 
 FULL_UNET = {
     "out_channels": 4, "model_channels": 320, "attention_resolutions": [4, 2, 1], "num_res_blocks": 2,
-    "channel_mult": [1, 2, 4, 4], "num_head_channels": 64, "transformer_depth": 1, "context_dim": 1024, "use_linear": True,
-    "use_checkpoint": True, "temporal_conv": True, "temporal_attention": True, "temporal_selfatt_only": True,
-    "use_relative_position": False, "use_causal_attention": False, "temporal_length": 16, "addition_attention": True,
+    "channel_mult": [1, 2, 4, 4], "num_head_channels": 64, "transformer_depth": 1, "context_dim": 1024,
+    "use_linear": True, "use_checkpoint": True, "temporal_conv": True, "temporal_attention": True,
+    "temporal_selfatt_only": True, "use_relative_position": False, "use_causal_attention": False, "temporal_length": 16,
+    "addition_attention": True,
 }  # fmt: skip
 FULL_PROJECTOR = {
-    "dim": 1024, "depth": 4, "dim_head": 64, "heads": 12, "num_queries": 16, "embedding_dim": 1280, "output_dim": 1024, "ff_mult": 4,
+    "dim": 1024, "depth": 4, "dim_head": 64, "heads": 12, "num_queries": 16, "embedding_dim": 1280, "output_dim": 1024,
+    "ff_mult": 4,
 }  # fmt: skip
 FULL = {
     "dynamicrafter": (
@@ -124,7 +126,8 @@ def test_full_size_model_has_every_key_and_shape_of_the_official_one(golden, fam
         backbone = build(family, {"unet": FULL_UNET | unet, "image_projector": FULL_PROJECTOR | projector})
     prefixes = {"model.diffusion_model.": "unet.", "image_proj_model.": "image_projector."}
     keys = golden(name)[0]["keys"]
-    official = {ours + key.removeprefix(theirs): shape for theirs, ours in prefixes.items() for key, shape in keys.items()
-                if key.startswith(theirs)}  # fmt: skip
+    official = {}
+    for theirs, ours in prefixes.items():
+        official |= {ours + key.removeprefix(theirs): shape for key, shape in keys.items() if key.startswith(theirs)}
     assert len(official) == 1516 + 51
     assert {key: list(value.shape) for key, value in backbone.state_dict().items()} == official

@@ -1,6 +1,7 @@
 """Our own three networks against numbers of an earlier state of this code, for machines without the golden folder.
 
-reference.json was written when test_golden.py passed. To write it anew: PYTHONPATH=. python tests/backbones/test_reference.py.
+reference.json was written when test_golden.py passed. To write it anew, in the repository's root:
+PYTHONPATH=. python tests/backbones/test_reference.py
 """
 
 import json
