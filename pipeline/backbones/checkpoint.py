@@ -34,6 +34,9 @@ def load_backbone(folder: Path, family: str | None = None, vae_hash: str | None 
         raise PipelineError(f"{folder} is not a checkpoint: {Path(error.filename or WEIGHTS).name} is missing; run its stage again") from None
     except (SafetensorError, ValueError) as error:
         raise PipelineError(f"the checkpoint {folder} is damaged ({error}); run its stage again") from None
+    lacking = [name for name in ("family", "model", "vae_hash") if name not in config]
+    if lacking:
+        raise PipelineError(f"the checkpoint {folder} is damaged ({CONFIG} lacks {lacking}); run its stage again")
     if family and config["family"] != family:
         raise PipelineError(f"{folder} holds a {config['family']} checkpoint, but {family} is asked for; check the row's training and backbone")
     if vae_hash and config["vae_hash"] != vae_hash:
@@ -42,7 +45,10 @@ def load_backbone(folder: Path, family: str | None = None, vae_hash: str | None 
             f"use the encoders it was trained with, or train again"
         )
     backbone = build(config["family"], config["model"])
-    missing, unexpected = backbone.load_state_dict(weights, strict=False)
+    try:
+        missing, unexpected = backbone.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise PipelineError(f"{folder}: shapes do not match its config: {error}") from None
     if missing or unexpected:
         raise PipelineError(f"{folder}: keys do not match its config: missing {missing[:3]}, unexpected {unexpected[:3]}")
     return backbone.eval()
