@@ -58,9 +58,12 @@ class Encoders(nn.Module):
     def load(cls, folder: Path, parts: tuple[str, ...] = PARTS) -> "Encoders":
         """The asked parts, frozen, in eval mode. Raises PipelineError where one is missing or its hash is not the recorded one."""
         try:
-            hashes = json.loads((folder / "encoders.json").read_text())["hashes"]
+            recorded = json.loads((folder / "encoders.json").read_text())["hashes"]
+            hashes = {name: recorded[name] for name in PARTS}
         except FileNotFoundError:
             raise PipelineError(f"{folder} holds no encoders.json: it is not an encoders folder; run its stage again") from None
+        except (ValueError, KeyError) as error:
+            raise PipelineError(f"{folder}/encoders.json is damaged ({error}); run the stage again") from None
         for name in parts:
             if _weights_hash(folder / name) != hashes[name]:
                 raise PipelineError(f"{folder / name}: the weights are not those that encoders.json records; run the stage again")
