@@ -53,9 +53,17 @@ def golden():
     return read
 
 
+@pytest.fixture
+def preset() -> dict:
+    """The demo's parameters in plain values, for a test to change."""
+    from pipeline import presets
+
+    return json.loads(json.dumps(presets.read(ROOT / "presets/demo.yaml")))
+
+
 @pytest.fixture(scope="session")
 def demo() -> dict:
-    """The backbones of the preset, in plain values."""
+    """The demo's backbones."""
     from pipeline import presets
 
     return json.loads(json.dumps(presets.read(ROOT / "presets/demo.yaml")))["backbones"]

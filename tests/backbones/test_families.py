@@ -12,6 +12,7 @@ from pipeline.backbones.registry import FAMILIES, build
 from pipeline.diffusion.schedules import make_schedule
 from pipeline.diffusion.timenoise import make_condition_noise
 from pipeline.errors import PipelineError
+from pipeline.params import validate_params
 from pipeline.training.batches import assemble, noise_conditions
 from pipeline.training.trainer import TrainingStep
 
@@ -64,6 +65,24 @@ def test_what_the_families_state_about_themselves(demo):
         "dynamicrafter": ("vp", "random", "image_tokens", ("image_latent", "image_context")),
         "svd": ("ve", "first", "image_embedding", ("image_latent",)),
     }
+
+
+@pytest.mark.parametrize("training", ["videocrafter1-finetune", "videocrafter1-initial"])
+def test_a_row_with_another_backbone_s_training_is_refused(preset, training):
+    """The row's process and sampler would otherwise be used on another family's network, without a word."""
+    preset["runs"]["svd-finetune-standard"]["training"] = training
+    with pytest.raises(
+        PipelineError, match=f"runs.svd-finetune-standard.training: {training} is of videocrafter1, the row"
+    ):
+        validate_params(preset, "params.yaml")
+
+
+@pytest.mark.parametrize(("family", "other"), [("svd", "videocrafter1"), ("dynamicrafter", "svd")])
+def test_a_family_with_another_kind_of_process_is_refused(preset, family, other):
+    for name in ("process", "sampling"):
+        preset["backbones"][family][name] = preset["backbones"][other][name]
+    with pytest.raises(PipelineError, match=f"backbones.{family}.process.kind: {family} is a (ve|vp) model"):
+        validate_params(preset, "params.yaml")
 
 
 def test_unknown_family_and_unknown_field_are_named(demo):
