@@ -18,7 +18,7 @@ def run(stage):
     from pipeline.backbones.checkpoint import load_backbone, weights_hash
     from pipeline.encoders.frozen import Encoders
     from pipeline.sampling.generate import Generator
-    from pipeline.sampling.moments_file import read_moments
+    from pipeline.sampling.moments_file import moments_hash, read_moments
     from pipeline.sampling.writer import SampleWriter
     from pipeline.data.schema import ClipSet
     from pipeline.evaluation.conditions import condition_items
@@ -36,6 +36,9 @@ def run(stage):
     items = condition_items(clips, stage.params.evaluation if data == "ucf101" else None)
     study = stage.params.study if data == "imagebench" else None
     common = {"init": row.init, "start": start, "vae": encoders.vae_hash, "weights": weights_hash(weights), **generator.describe()}
+    common["sampling_seed"] = spec.sampling.seed
+    if row.init == "analytic":
+        common["moments"] = moments_hash(moments_file)
     writer = SampleWriter(stage.outputs[0], study)
     size = spec.sampling.batch_size
     for begin in tqdm(range(0, len(items), size), unit="batch", disable=None):
