@@ -32,9 +32,17 @@ def inputs_of(spec):
     def inputs(wildcards):
         entry = spec.entry(wildcards)
         paths = [up for path in entry.inputs for up in ledger.upstream_paths(path)]
-        made_now = [path for path in paths if (owner := ledger.producer(path)) and owner.address in stale_jobs]
-        again = [str(rules_of.marker(entry.address))] if entry.address in stale_jobs else []
-        return [path if path in made_now else ancient(path) for path in dict.fromkeys(paths)] + again
+        made_now = [
+            path
+            for path in paths
+            if (owner := ledger.producer(path)) and owner.address in stale_jobs
+        ]
+        again = (
+            [str(rules_of.marker(entry.address))] if entry.address in stale_jobs else []
+        )
+        return [
+            path if path in made_now else ancient(path) for path in dict.fromkeys(paths)
+        ] + again
 
     return inputs
 
@@ -47,22 +55,25 @@ for spec in rules_of.rule_specs(ledger):
         input:
             inputs_of(spec),
         output:
-            [directory(path) if rules_of.is_folder(path) else path for path in spec.outputs],
+            [
+                directory(path) if rules_of.is_folder(path) else path
+                for path in spec.outputs
+            ],
         log:
             spec.log,
         benchmark:
             spec.benchmark
         wildcard_constraints:
             key=spec.keys_pattern,
-        params:
-            address=spec.address,
-        threads: spec.meta["threads"]
         priority: spec.meta["priority"]
+        conda:
+            "envs/pipeline.yaml"
+        threads: spec.meta["threads"]
         resources:
             mem_mb=spec.meta["mem_mb"],
             runtime=spec.meta["minutes"],
             gpu=spec.meta["gpu"],
-        conda:
-            "envs/pipeline.yaml"
+        params:
+            address=spec.address,
         shell:
-            "python -m pipeline.engine.job {params.address} > {log} 2>&1"
+            "exec python -m pipeline.engine.job {params.address} > {log} 2>&1"

@@ -1,4 +1,5 @@
-"""params.yaml, typed and validated once. No key has a default here: what is not in the file is an error that names its path.
+"""params.yaml, typed and validated once. No key has a default here: what is not in the file is an error that names
+its path.
 
 A stage never sees this whole: the runner hands it ``Declared``, the part that dvc.yaml declares for it.
 """
@@ -308,7 +309,9 @@ class Params(Group):
             known(f"backbones.{key}.initialise.latents", spec.initialise.latents, "latents", self.latents)
             kind = "ve" if spec.family == "svd" else "vp"
             if spec.process.kind != kind:
-                raise ValueError(f"backbones.{key}.process.kind: {spec.family} is a {kind} model, found {spec.process.kind}")
+                raise ValueError(
+                    f"backbones.{key}.process.kind: {spec.family} is a {kind} model, found {spec.process.kind}"
+                )
             expected = ("ddim",) if spec.process.kind == "vp" else ("euler", "heun")
             if spec.sampling.kind not in expected:
                 raise ValueError(f"backbones.{key}.sampling.kind: a {spec.process.kind} process needs {expected}")

@@ -29,11 +29,25 @@ from pipeline.params import Declared, Params, Runtime, load_params
 log = logging.getLogger("pipeline")
 
 # On the CPU a job computes on one thread: sums do not depend on the number of cores, and jobs run side by side.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 # Modules that hand a stage its work and cannot change its result: no stage declares them, all may import them.
 INFRASTRUCTURE = frozenset(
     f"pipeline/{name}.py"
-    for name in ("__main__", "runner", "params", "errors", "tracking", "fingerprint", "engine/ledger", "engine/processes")
+    for name in (
+        "__main__",
+        "runner",
+        "params",
+        "errors",
+        "tracking",
+        "fingerprint",
+        "engine/ledger",
+        "engine/processes",
+    )
 )
 OFFLINE = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "DVC_NO_ANALYTICS": "1"}
 
@@ -96,7 +110,9 @@ def _execute(module, args, ledger: Ledger, entry: StageEntry, params: Params) ->
     root = ledger.root
     missing = [path for path in entry.inputs if not (root / path).exists()]
     if missing:
-        raise PipelineError(f"{entry.address} needs {', '.join(missing)}; `dvc repro {entry.address}` makes what is missing")
+        raise PipelineError(
+            f"{entry.address} needs {', '.join(missing)}; `dvc repro {entry.address}` makes what is missing"
+        )
     key = tracking.RunKey(
         stage=entry.name,
         item=entry.key or "",
@@ -196,7 +212,9 @@ def _start_logging(level: str, root: Path, entry: StageEntry) -> None:
         path = root / "logs" / entry.name / f"{entry.key or 'all'}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w"))
-    logging.basicConfig(level=level, format=f"%(asctime)s {entry.address}: %(message)s", datefmt="%H:%M:%S", handlers=handlers)
+    logging.basicConfig(
+        level=level, format=f"%(asctime)s {entry.address}: %(message)s", datefmt="%H:%M:%S", handlers=handlers
+    )
     for noisy in ("dvc", "httpx", "PIL", "matplotlib", "alembic", "mlflow", "dvc_data", "dvc_objects"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

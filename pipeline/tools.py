@@ -24,19 +24,23 @@ def use_data(arguments: list[str]) -> int:
     """``python -m pipeline use-data …``."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline use-data",
-        description="Point params.yaml at your own folders. The demo's world still trains the small starting models and "
-        "detectors; fine-tuning, moments, conditions and real clips come from what you name here.",
+        description="Point params.yaml at your own folders. The demo's world still trains the small starting models "
+        "and detectors; fine-tuning, moments, conditions and real clips come from what you name here.",
     )
     two = {"nargs": 2, "metavar": ("LISTING", "FOLDER")}
     parser.add_argument("--webvid", **two, help="csv and folder of videos in WebVid's layout, to fine-tune on")
     parser.add_argument("--columns", default="videoid,name,page_dir", metavar="ID,CAPTION,FOLDER",
-                        help="names of these columns in the csv; leave FOLDER empty if videos lie in one folder")  # fmt: skip
-    parser.add_argument("--ucf101", **two, help="split file and folder in UCF101's layout, for conditions and real clips")
+                        help="these columns of the csv; leave FOLDER empty if videos lie in one folder")  # fmt: skip
+    parser.add_argument(
+        "--ucf101", **two, help="split file and folder in UCF101's layout, for conditions and real clips"
+    )
     parser.add_argument("--imagebench", **two, help="csv (image, prompt) and folder of pictures")
     parser.add_argument("--windows", type=int, default=1, help="clips taken from a video (default 1)")
     parser.add_argument("--conditions", type=int, help="UCF101 clips whose first frame conditions a sample")
     parser.add_argument("--reference", type=int, help="other UCF101 clips that samples are compared with")
-    parser.add_argument("--allow-few", action="store_true", help="compute metrics even on fewer samples than evaluation.minimum")
+    parser.add_argument(
+        "--allow-few", action="store_true", help="compute metrics even on fewer samples than evaluation.minimum"
+    )
     args = parser.parse_args(arguments)
     tree = presets.read(PARAMS)
     for name in ("webvid", "ucf101", "imagebench"):
@@ -66,7 +70,9 @@ def ui(arguments: list[str]) -> int:
     """``python -m pipeline ui``."""
     from pipeline import tracking
 
-    parser = argparse.ArgumentParser(prog="python -m pipeline ui", description="MLflow's page of all runs, on loopback.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline ui", description="MLflow's page of all runs, on loopback."
+    )
     parser.add_argument("--port", type=int, default=5000)
     args = parser.parse_args(arguments)
     tracking.prepare_store(Path.cwd())

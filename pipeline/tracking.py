@@ -1,7 +1,7 @@
 """MLflow: one run a stage run. The only file that imports mlflow.
 
-A run is keyed by stage, item, parameters, input hashes and code. The same key resumes its run; another key adds a run and
-marks the one it replaces. A store that cannot be reached is reported before any work; one that dies later costs the
+A run is keyed by stage, item, parameters, input hashes and code. The same key resumes its run; another key adds a run
+and marks the one it replaces. A store that cannot be reached is reported before any work; one that dies later costs the
 record, never the result.
 """
 
@@ -77,7 +77,8 @@ def _client(root: Path):
 def prepare_store(root: Path) -> None:
     """Make sure of the store before any work; raises PipelineError that says how to go on without it.
 
-    The first use of a new SQLite store migrates its tables, and fails when several processes do so at once: hence a lock.
+    The first use of a new SQLite store migrates its tables, and fails when several processes do so at once: hence a
+    lock.
     """
     if not tracking_enabled():
         return
@@ -100,7 +101,9 @@ def prepare_store(root: Path) -> None:
                 local = uri.startswith("sqlite:")
                 client.create_experiment(EXPERIMENT, (root / "mlartifacts").resolve().as_uri() if local else None)
         except Exception as error:
-            raise PipelineError(f"the MLflow store {_safe(uri)} cannot be used ({_first_line(error)}); {GO_ON_WITHOUT}") from error
+            raise PipelineError(
+                f"the MLflow store {_safe(uri)} cannot be used ({_first_line(error)}); {GO_ON_WITHOUT}"
+            ) from error
         stamp.write_text(wanted)
 
 
@@ -111,7 +114,9 @@ def _check_server(uri: str) -> None:
     except urllib.error.HTTPError:
         return  # it answers; whether it lets us in shows below
     except OSError as error:
-        raise PipelineError(f"the MLflow server {_safe(uri)} cannot be reached ({_first_line(error)}); {GO_ON_WITHOUT}") from None
+        raise PipelineError(
+            f"the MLflow server {_safe(uri)} cannot be reached ({_first_line(error)}); {GO_ON_WITHOUT}"
+        ) from None
 
 
 def _safe(uri: str) -> str:
@@ -157,7 +162,9 @@ def _never_fails(method):
             method(self, *args, **kwargs)
         except Exception as error:
             self._dead = True
-            log.warning("the MLflow store failed (%s); the result is not affected, its record is lost", _first_line(error))
+            log.warning(
+                "the MLflow store failed (%s); the result is not affected, its record is lost", _first_line(error)
+            )
 
     return guarded
 
@@ -273,7 +280,8 @@ def serve_ui(root: Path, port: int) -> int:
     """MLflow's page on loopback, until it is stopped."""
     os.environ.update(SETTINGS)
     command = ["mlflow", "server", "--backend-store-uri", tracking_uri(root), "--host", "127.0.0.1",
-               "--port", str(port), "--workers", "1", "--default-artifact-root", (root / "mlartifacts").resolve().as_uri()]  # fmt: skip
+               "--port", str(port), "--workers", "1",
+               "--default-artifact-root", (root / "mlartifacts").resolve().as_uri()]  # fmt: skip
     with contextlib.suppress(KeyboardInterrupt):
         os.execvp(command[0], command)
     return 0

@@ -42,7 +42,11 @@ def put(tree, path: str, value):
     ("backbones.svd.sampling.kind", "ddim", "backbones.svd.sampling"),
     ("backbones.svd.family", "sora", "backbones.svd.family"),
     ("trainings.svd-timenoise.backbone", "sora", "trainings.svd-timenoise.backbone: 'sora' is not a key of backbones"),
-    ("trainings.svd-timenoise.condition_noise", {"kind": "timenoise", "beta_max": 1.0}, "condition_noise.exponent: this key is missing"),
+    (
+        "trainings.svd-timenoise.condition_noise",
+        {"kind": "timenoise", "beta_max": 1.0},
+        "condition_noise.exponent: this key is missing",
+    ),
     ("runs.svd-finetune-standard.start.ucf101", 900.0, "runs.svd-finetune-standard.start.ucf101: 900.0 lies above"),
     ("runs.svd-finetune-standard.training", "svd-fine", "runs.svd-finetune-standard.training: 'svd-fine'"),
     ("sheets.svd.runs", ["svd-finetune-standard"] * 3 + ["x"], "sheets.svd.runs: 'x' is not a key of runs"),
@@ -82,7 +86,9 @@ def test_declared_view_gives_what_is_declared_and_raises_on_the_rest(demo):
         lambda: view.runs["svd-finetune-standard"].start.imagebench,
         lambda: view.runs["svd-finetune-analytic"],
     ):
-        with pytest.raises(PipelineError, match=r"stage sample@x read the parameter .* which dvc\.yaml does not declare"):
+        with pytest.raises(
+            PipelineError, match=r"stage sample@x read the parameter .* which dvc\.yaml does not declare"
+        ):
             read()
 
 

@@ -20,7 +20,13 @@ def own_store(monkeypatch):
 
 
 def key(**changes) -> RunKey:
-    values = {"stage": "sample", "item": "row", "params": {"a": {"b": 1}}, "inputs": {"clips/x": "1"}, "code": {"p.py": "2"}}
+    values = {
+        "stage": "sample",
+        "item": "row",
+        "params": {"a": {"b": 1}},
+        "inputs": {"clips/x": "1"},
+        "code": {"p.py": "2"},
+    }
     return RunKey(**{**values, **changes})
 
 
@@ -49,7 +55,9 @@ def test_one_run_keeps_parameters_metrics_tags_and_artifacts(tmp_path):
     client, (run,) = runs(tmp_path)
     assert run.info.status == "FINISHED" and run.info.run_name == "sample@row"
     assert run.data.params["a.b"] == "1"
-    assert [point.value for point in client.get_metric_history(run.info.run_id, "loss")] == pytest.approx([1, 1 / 2, 1 / 3])
+    assert [point.value for point in client.get_metric_history(run.info.run_id, "loss")] == pytest.approx(
+        [1, 1 / 2, 1 / 3]
+    )
     assert "bad" not in run.data.metrics and run.data.metrics["wall_s"] == 2.5
     assert run.data.tags["pipeline.row"] == "row" and run.data.tags["mlflow.source.git.commit"] == "abc"
     assert run.data.tags["input.clips/x"] == "1" and "hash" in run.data.tags.values()
@@ -78,8 +86,10 @@ def test_every_part_of_the_key_counts():
 
 def test_first_use_by_several_processes_at_once_loses_nothing(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from pipeline import tracking as t; root = Path(sys.argv[1]); t.prepare_store(root);"
-        "r = t.open_record(root, t.RunKey('s', sys.argv[2], {}, {}, {}), group='', engine='dvc', device='cpu', git_commit=None);"
+        "import sys; from pathlib import Path; from pipeline import tracking as t; root = Path(sys.argv[1]);"
+        "t.prepare_store(root);"
+        "r = t.open_record(root, t.RunKey('s', sys.argv[2], {}, {}, {}), group='', engine='dvc', device='cpu',"
+        "git_commit=None);"
         "[r.metrics({'loss': 1.0}, step=i) for i in range(20)]; r.finish('FINISHED', 1, 1)"
     )
     processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(i)]) for i in range(4)]

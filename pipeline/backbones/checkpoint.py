@@ -1,4 +1,4 @@
-"""A backbone on disk: model.safetensors and config.json (family, model config, the VAE it was trained on, parameters)."""
+"""A backbone on disk: model.safetensors and config.json (family, model config, the VAE of its latents, parameters)."""
 
 import hashlib
 import json
@@ -17,7 +17,9 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 def save_backbone(folder: Path, backbone: Backbone, vae_hash: str, params: dict) -> None:
     """Write weights and config; ``params``: the resolved parameters of the training, kept for the reader."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().cpu().contiguous() for name, value in backbone.state_dict().items()}, folder / WEIGHTS)
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in backbone.state_dict().items()}, folder / WEIGHTS
+    )
     config = {"family": backbone.family, "model": backbone.config, "vae_hash": vae_hash, "params": params}
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
 
@@ -31,17 +33,23 @@ def load_backbone(folder: Path, family: str | None = None, vae_hash: str | None 
         config = json.loads((folder / CONFIG).read_text())
         weights = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
-        raise PipelineError(f"{folder} is not a checkpoint: {Path(error.filename or WEIGHTS).name} is missing; run its stage again") from None
+        raise PipelineError(
+            f"{folder} is not a checkpoint: {Path(error.filename or WEIGHTS).name} is missing; run its stage again"
+        ) from None
     except (SafetensorError, ValueError) as error:
         raise PipelineError(f"the checkpoint {folder} is damaged ({error}); run its stage again") from None
     lacking = [name for name in ("family", "model", "vae_hash") if name not in config]
     if lacking:
         raise PipelineError(f"the checkpoint {folder} is damaged ({CONFIG} lacks {lacking}); run its stage again")
     if family and config["family"] != family:
-        raise PipelineError(f"{folder} holds a {config['family']} checkpoint, but {family} is asked for; check the row's training and backbone")
+        raise PipelineError(
+            f"{folder} holds a {config['family']} checkpoint, but {family} is asked for; "
+            "check the row's training and backbone"
+        )
     if vae_hash and config["vae_hash"] != vae_hash:
         raise PipelineError(
-            f"{folder} was trained on latents of VAE {config['vae_hash'][:12]}, but these come from VAE {vae_hash[:12]}; "
+            f"{folder} was trained on latents of VAE {config['vae_hash'][:12]}, but these come from "
+            f"VAE {vae_hash[:12]}; "
             f"use the encoders it was trained with, or train again"
         )
     backbone = build(config["family"], config["model"])
@@ -50,7 +58,9 @@ def load_backbone(folder: Path, family: str | None = None, vae_hash: str | None 
     except RuntimeError as error:
         raise PipelineError(f"{folder}: shapes do not match its config: {error}") from None
     if missing or unexpected:
-        raise PipelineError(f"{folder}: keys do not match its config: missing {missing[:3]}, unexpected {unexpected[:3]}")
+        raise PipelineError(
+            f"{folder}: keys do not match its config: missing {missing[:3]}, unexpected {unexpected[:3]}"
+        )
     return backbone.eval()
 
 

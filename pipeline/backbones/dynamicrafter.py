@@ -1,5 +1,5 @@
-"""DynamiCrafter: VP, v-prediction, zero terminal SNR; the image enters as concatenated latent and as CLIP tokens of every
-frame, beside the text; in training it is a random frame of the clip."""
+"""DynamiCrafter: VP, v-prediction, zero terminal SNR; the image enters as concatenated latent and as CLIP tokens of
+every frame, beside the text; in training it is a random frame of the clip."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from pipeline.backbones.videocrafter1 import VideoCrafter1
 
 
 class DynamiCrafter(VideoCrafter1):
-    """``config``: as VideoCrafter1's; the projector makes ``num_queries`` tokens for each of ``video_length`` frames."""
+    """``config``: as VideoCrafter1's; the projector makes ``num_queries`` tokens for each of ``video_length``."""
 
     family = "dynamicrafter"
     conditional_frame = "random"

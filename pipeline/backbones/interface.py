@@ -34,7 +34,9 @@ class Conditions:
     def cat(parts: "list[Conditions]") -> "Conditions":
         """Several batches as one."""
         return Conditions(**{
-            item.name: None if getattr(parts[0], item.name) is None else torch.cat([getattr(part, item.name) for part in parts])
+            item.name: None
+            if getattr(parts[0], item.name) is None
+            else torch.cat([getattr(part, item.name) for part in parts])
             for item in fields(Conditions)
         })  # fmt: skip
 

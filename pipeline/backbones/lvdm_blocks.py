@@ -28,7 +28,7 @@ def to_frames(x: Tensor) -> Tensor:
 
 
 class TemporalConv(nn.Conv3d):
-    """Kernel (3, 1, 1), computed as a two-dimensional convolution over (frames, pixels): the same sums, faster on CPUs."""
+    """Kernel (3, 1, 1), as a two-dimensional convolution over (frames, pixels): the same sums, faster on CPUs."""
 
     def __init__(self, channels: int):
         super().__init__(channels, channels, (3, 1, 1), padding=(1, 0, 0))
@@ -60,7 +60,9 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, embedding: int, out: int, dropout: float, temporal_conv: bool):
         super().__init__()
-        self.in_layers = nn.Sequential(nn.GroupNorm(GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1)
+        )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out))
         self.out_layers = nn.Sequential(
             nn.GroupNorm(GROUPS, out), nn.SiLU(), nn.Dropout(dropout), zeroed(nn.Conv2d(out, out, 3, padding=1))
@@ -146,7 +148,7 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Norm, projection, blocks, projection, residual; ``convolution``: the projections are 1x1 convolutions of ``dims`` dims."""
+    """Norm, projection, blocks, projection, residual; ``convolution``: projections are 1x1 convolutions in ``dims``."""
 
     def __init__(self, channels, heads, head, depth, context_dim, text_length, convolution: type[nn.Module] | None):
         super().__init__()

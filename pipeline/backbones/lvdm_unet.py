@@ -72,7 +72,9 @@ class LvdmUNet(nn.Module):
     ) -> None:
         for name, value in others.items():
             if name not in FIXED or value != FIXED[name]:
-                raise PipelineError(f"model.unet.{name} = {value!r} is not a field of the released models ({FIXED.get(name)!r} is)")
+                raise PipelineError(
+                    f"model.unet.{name} = {value!r} is not a field of the released models ({FIXED.get(name)!r} is)"
+                )
         self.width, self.default_fs, self.use_checkpoint = model_channels, default_fs, use_checkpoint
         self.text_length, self.tokens_per_frame = text_length, tokens_per_frame
         self.fs_condition, self.has_init_attention = fs_condition, addition_attention
@@ -89,7 +91,10 @@ class LvdmUNet(nn.Module):
             spatial = SpatialTransformer(channels, heads, num_head_channels, transformer_depth, context_dim, ip, None)
             if not temporal_attention:
                 return [spatial]
-            return [spatial, TemporalTransformer(channels, heads, num_head_channels, transformer_depth, None, None, None)]
+            return [
+                spatial,
+                TemporalTransformer(channels, heads, num_head_channels, transformer_depth, None, None, None),
+            ]
 
         self.time_embed = two_layers()
         if fs_condition:
@@ -129,7 +134,7 @@ class LvdmUNet(nn.Module):
         )
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, fs: Tensor | None = None) -> Tensor:
-        """x (B, C, F, H, W), time (B,), context (B, tokens, D): text, then image tokens; fs (B,) -> (B, C', F, H, W)."""
+        """x (B, C, F, H, W), time (B,), context (B, tokens, D): text, then image; fs (B,) -> (B, C', F, H, W)."""
         batch, _, frames = x.shape[:3]
         dtype = self.time_embed[0].weight.dtype
         embedding = self.time_embed(sinusoidal(time, self.width).to(dtype))

@@ -47,13 +47,16 @@ class Resampler(nn.Module):
         self.proj_out = nn.Linear(dim, output_dim)
         self.norm_out = nn.LayerNorm(output_dim)
         self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(dim, dim_head, heads), self._feed_forward(dim, ff_mult)]) for _ in range(depth)
+            nn.ModuleList([PerceiverAttention(dim, dim_head, heads), self._feed_forward(dim, ff_mult)])
+            for _ in range(depth)
         )
 
     @staticmethod
     def _feed_forward(dim: int, mult: int) -> nn.Sequential:
         inner = int(dim * mult)
-        return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, inner, bias=False), nn.GELU(), nn.Linear(inner, dim, bias=False))
+        return nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, inner, bias=False), nn.GELU(), nn.Linear(inner, dim, bias=False)
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         latents, image = self.latents.expand(len(image), -1, -1), self.proj_in(image)

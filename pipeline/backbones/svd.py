@@ -9,8 +9,8 @@ from pipeline.backbones.interface import Backbone, Conditions, repeat_frames, se
 
 
 class StableVideoDiffusion(Backbone):
-    """``config``: ``unet`` (fields of UNetSpatioTemporalConditionModel), ``motion_bucket``, ``noise_level`` (at inference),
-    optionally ``norm_groups``."""
+    """``config``: ``unet`` (UNetSpatioTemporalConditionModel's fields), ``motion_bucket``, ``noise_level``; optionally
+    ``norm_groups``."""
 
     family = "svd"
     process = "ve"

@@ -39,7 +39,7 @@ class ClipRule:
 
 
 def choose_windows(rule: ClipRule, id: str, total: int, native_fps: float) -> list[dict[str, int]]:
-    """Start and stride of each window of a source of ``total`` frames; distinct, and the first does not depend on how many.
+    """Start and stride of each window of ``total`` frames; distinct, and the first does not depend on how many.
 
     Raises Reject for a source with fewer frames than a clip.
     """

@@ -1,7 +1,8 @@
 """What the frozen encoders made of a clip set: shards of safetensors, read by memory map, row by row.
 
-A row a clip: VAE moments of every frame, image tokens and embedding of every frame, text tokens, fps. index.json names the
-clips and the encoders that made them; null.safetensors holds the conditions of nothing (empty text, grey picture).
+A row a clip: VAE moments of every frame, image tokens and embedding of every frame, text tokens, fps. index.json
+names the clips and the encoders that made them; null.safetensors holds the conditions of nothing (empty text, grey
+picture).
 """
 
 import json
@@ -72,7 +73,9 @@ class LatentSet:
         try:
             index = json.loads((folder / "index.json").read_text())
         except FileNotFoundError:
-            raise PipelineError(f"{folder} holds no index.json: it is not a latents folder; run the stage latents") from None
+            raise PipelineError(
+                f"{folder} holds no index.json: it is not a latents folder; run the stage latents"
+            ) from None
         self.folder = folder
         self.ids: list[str] = index["ids"]
         self.vae_hash: str = index["vae_hash"]

@@ -75,7 +75,8 @@ def _csv_rows(listing: Path, needed: dict[str, str], where: str) -> Iterator[dic
         for role, column in needed.items():
             if column not in found:
                 raise PipelineError(
-                    f"{listing} has no column {column!r}, which {where}.columns.{role} names; its columns: {', '.join(found)}"
+                    f"{listing} has no column {column!r}, which {where}.columns.{role} names; "
+                    f"its columns: {', '.join(found)}"
                 )
         try:
             yield from reader

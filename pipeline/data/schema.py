@@ -143,7 +143,9 @@ class ClipSet:
         self.folder = folder
         self._files = sorted(folder.glob("part-*.parquet"))
         if not self._files:
-            raise PipelineError(f"{folder} holds no part-*.parquet: it is not a clips folder; run the stage that makes it")
+            raise PipelineError(
+                f"{folder} holds no part-*.parquet: it is not a clips folder; run the stage that makes it"
+            )
         self._handles = [self._open(path) for path in self._files]
         columns: dict[str, list] = {name: [] for name in self._COLUMNS}
         self._places: list[tuple[int, int, int]] = []  # shard, row group, row in it
@@ -167,11 +169,14 @@ class ClipSet:
         try:
             handle = pq.ParquetFile(path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise PipelineError(f"{path} is not a whole Parquet file ({error}); run the stage that makes it again") from None
+            raise PipelineError(
+                f"{path} is not a whole Parquet file ({error}); run the stage that makes it again"
+            ) from None
         if not handle.schema_arrow.equals(CLIPS):
             lacking = [name for name in CLIPS.names if name not in handle.schema_arrow.names]
             raise PipelineError(
-                f"{path} does not follow the clips schema {VERSION.decode()} (missing: {lacking or 'none, types differ'}); "
+                f"{path} does not follow the clips schema {VERSION.decode()} "
+                f"(missing: {lacking or 'none, types differ'}); "
                 f"run the stage that makes it again"
             )
         return handle
@@ -193,6 +198,12 @@ class ClipSet:
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """uint8 RGB (n, F, H, W, 3) of clips of one length."""
         return np.stack([decode_frames(self.encoded(index)) for index in indices])
+
+    def pictures(self, indices: Sequence[int], numbers: Sequence[int]) -> np.ndarray:
+        """uint8 RGB (n, H, W, 3): frame ``numbers[i]`` of clip ``indices[i]``; only these are decoded."""
+        return np.stack([
+            decode_frames([self.encoded(index)[number]])[0] for index, number in zip(indices, numbers, strict=True)
+        ])  # fmt: skip
 
 
 def read_rejects(folder: Path) -> list[dict]:

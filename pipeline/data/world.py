@@ -68,7 +68,9 @@ def _reflect(position: np.ndarray, low: float, high: float) -> np.ndarray:
     return low + np.where(folded > span, 2 * span - folded, folded)
 
 
-def render(look: Look, velocity: tuple[float, float], frames: int, size: int, generator: np.random.Generator) -> np.ndarray:
+def render(
+    look: Look, velocity: tuple[float, float], frames: int, size: int, generator: np.random.Generator
+) -> np.ndarray:
     """uint8 RGB (frames, size, size, 3); ``generator`` draws textures only."""
     grid = (np.arange(size) + 0.5).astype(np.float64)
     background = _background(look.background, size, generator)

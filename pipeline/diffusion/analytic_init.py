@@ -1,8 +1,8 @@
 """Where sampling starts: the standard start, or Analytic-Init (Proposition 1).
 
-Proposition 1 minimises KL(q_M || N(mu, s^2 I)): mu = alpha_M E[X0], s^2 = alpha_M^2 tr Cov(X0) / d + sigma_M^2. Where X0 is
-multiplied by s_t, q_M has mean alpha_M s_M E and variance alpha_M^2 s_M^2 v + sigma_M^2 (``kl``); the released code leaves
-s_M out (``released``).
+Proposition 1 minimises KL(q_M || N(mu, s^2 I)): mu = alpha_M E[X0], s^2 = alpha_M^2 tr Cov(X0) / d + sigma_M^2. Where
+X0 is multiplied by s_t, q_M has mean alpha_M s_M E and variance alpha_M^2 s_M^2 v + sigma_M^2 (``kl``); the released
+code leaves s_M out (``released``).
 """
 
 import math

@@ -26,7 +26,9 @@ class MomentsAccumulator:
         batch = batch.double()
         if not torch.isfinite(batch).all() or (within is not None and not torch.isfinite(within).all()):
             rows = (~torch.isfinite(batch).flatten(1).all(1)).nonzero().flatten().tolist()
-            raise PipelineError(f"moments: latents are not finite (rows {rows} of a batch); look at the clips and the VAE")
+            raise PipelineError(
+                f"moments: latents are not finite (rows {rows} of a batch); look at the clips and the VAE"
+            )
         other = MomentsAccumulator()
         other.count = len(batch)
         other._mean = batch.mean(0)
@@ -43,7 +45,9 @@ class MomentsAccumulator:
             self._squares, self._within = other._squares, other._within
             return
         if self._mean.shape != other._mean.shape:
-            raise PipelineError(f"moments: latents of shapes {tuple(self._mean.shape)} and {tuple(other._mean.shape)} do not mix")
+            raise PipelineError(
+                f"moments: latents of shapes {tuple(self._mean.shape)} and {tuple(other._mean.shape)} do not mix"
+            )
         total = self.count + other.count
         delta = other._mean - self._mean
         self._squares += other._squares + delta.square().sum().item() * self.count * other.count / total

@@ -15,7 +15,12 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 def ddim(
-    denoise: Denoise, x: Tensor, timesteps: list[int], schedule: VPSchedule, eta: float, generators: list[torch.Generator]
+    denoise: Denoise,
+    x: Tensor,
+    timesteps: list[int],
+    schedule: VPSchedule,
+    eta: float,
+    generators: list[torch.Generator],
 ) -> Tensor:
     """DDIM (Song et al. 2021) from ``timesteps[0]`` to X0, (B, …); ``eta`` 0 is deterministic, 1 is ancestral."""
     for index, step in enumerate(timesteps):

@@ -1,7 +1,8 @@
 """Forward processes X_t = alpha_t s_t X0 + sigma_t eps, and how a network's output becomes an estimate of X0.
 
-Two classes with one interface; time is a batch ``t`` of shape (B,): integer steps for VP, sigma for VE. Computed in float64,
-kept in float32. Source: paper section 2, facts of the released code, Karras et al. 2022 for the EDM preconditioning.
+Two classes with one interface; time is a batch ``t`` of shape (B,): integer steps for VP, sigma for VE. Computed in
+float64, kept in float32. Source: paper section 2, facts of the released code, Karras et al. 2022 for the EDM
+preconditioning.
 """
 
 import math
@@ -43,10 +44,18 @@ class VPSchedule:
     kind = "vp"
 
     def __init__(
-        self, num_steps: int, beta_start: float, beta_end: float, zero_terminal_snr: bool, input_rescale: bool, prediction: str
+        self,
+        num_steps: int,
+        beta_start: float,
+        beta_end: float,
+        zero_terminal_snr: bool,
+        input_rescale: bool,
+        prediction: str,
     ):
         if prediction == "eps" and zero_terminal_snr:
-            raise PipelineError("process: eps-prediction is undefined at zero terminal SNR (alpha_T = 0); use prediction v")
+            raise PipelineError(
+                "process: eps-prediction is undefined at zero terminal SNR (alpha_T = 0); use prediction v"
+            )
         self.num_steps, self.prediction = num_steps, prediction
         cumprod = scaled_linear_alphas_cumprod(num_steps, beta_start, beta_end, zero_terminal_snr)
         scale = torch.full((num_steps,), RESCALE_END if input_rescale else 1.0, dtype=torch.float64)
@@ -95,8 +104,8 @@ class VPSchedule:
 class VESchedule:
     """Variance-exploding process with EDM preconditioning (F-prediction, sign as SVD's v-prediction).
 
-    ``fraction_map`` states what TimeNoise's t means: ``sigma_over_max`` (the literal reading) or ``equal_snr`` (the step of
-    Stable Diffusion's VP schedule with the same signal-to-noise ratio).
+    ``fraction_map`` states what TimeNoise's t means: ``sigma_over_max`` (the literal reading) or ``equal_snr`` (the
+    step of Stable Diffusion's VP schedule with the same signal-to-noise ratio).
     """
 
     kind = "ve"

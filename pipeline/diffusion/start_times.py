@@ -19,7 +19,9 @@ def vp_timesteps(last: int, steps: int, spacing: str) -> list[int]:
     """
     start = last + 1
     if start < steps:
-        raise PipelineError(f"sampling: {steps} steps do not fit below the start M = {start}; raise start or lower steps")
+        raise PipelineError(
+            f"sampling: {steps} steps do not fit below the start M = {start}; raise start or lower steps"
+        )
     if spacing == "trailing":
         return [(2 * start * (steps - i) + steps) // (2 * steps) - 1 for i in range(steps)]
     if steps == 1:
@@ -28,7 +30,7 @@ def vp_timesteps(last: int, steps: int, spacing: str) -> list[int]:
 
 
 def ve_sigmas(sigma_start: float, sigma_min: float, rho: float, steps: int) -> Tensor:
-    """``steps`` noise levels from ``sigma_start`` down to ``sigma_min`` (Karras et al. 2022, eq. 5), then 0; float64."""
+    """``steps`` levels from ``sigma_start`` down to ``sigma_min`` (Karras et al. 2022, eq. 5), then 0; float64."""
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     high, low = sigma_start ** (1 / rho), sigma_min ** (1 / rho)
     sigmas = (high + ramp * (low - high)) ** rho

@@ -52,23 +52,31 @@ class Encoders(nn.Module):
         for name in PARTS:
             getattr(self, name).save_pretrained(folder / name, safe_serialization=True)
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        (folder / "encoders.json").write_text(json.dumps({"hashes": {name: _weights_hash(folder / name) for name in PARTS}}, indent=2))
+        (folder / "encoders.json").write_text(
+            json.dumps({"hashes": {name: _weights_hash(folder / name) for name in PARTS}}, indent=2)
+        )
 
     @classmethod
     def load(cls, folder: Path, parts: tuple[str, ...] = PARTS) -> "Encoders":
-        """The asked parts, frozen, in eval mode. Raises PipelineError where one is missing or its hash is not the recorded one."""
+        """The asked parts, frozen, in eval mode. Raises PipelineError where one is missing or is another."""
         try:
             recorded = json.loads((folder / "encoders.json").read_text())["hashes"]
             hashes = {name: recorded[name] for name in PARTS}
         except FileNotFoundError:
-            raise PipelineError(f"{folder} holds no encoders.json: it is not an encoders folder; run its stage again") from None
+            raise PipelineError(
+                f"{folder} holds no encoders.json: it is not an encoders folder; run its stage again"
+            ) from None
         except (ValueError, KeyError) as error:
             raise PipelineError(f"{folder}/encoders.json is damaged ({error}); run the stage again") from None
         for name in parts:
             if _weights_hash(folder / name) != hashes[name]:
-                raise PipelineError(f"{folder / name}: the weights are not those that encoders.json records; run the stage again")
+                raise PipelineError(
+                    f"{folder / name}: the weights are not those that encoders.json records; run the stage again"
+                )
         loaded = {name: _load_part(folder / name, name) if name in parts else None for name in PARTS}
-        encoders = cls(tokenizer=_load_tokenizer(folder / "tokenizer") if "text_tower" in parts else None, hashes=hashes, **loaded)
+        encoders = cls(
+            tokenizer=_load_tokenizer(folder / "tokenizer") if "text_tower" in parts else None, hashes=hashes, **loaded
+        )
         return encoders.eval().requires_grad_(False)
 
     @property
@@ -104,14 +112,16 @@ class Encoders(nn.Module):
         return ((frames + 1) / 2 - mean) / std
 
     def image(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) in [-1, 1] -> tokens (N, T, D) of the last block, without norm or projection, and embedding (N, 1, D')."""
+        """(N, 3, H, W) in [-1, 1] -> the last block's tokens (N, T, D), not normed, and the embedding (N, 1, D')."""
         result = self.image_tower(self._prepare(frames))
         return result.last_hidden_state, result.image_embeds.unsqueeze(1)
 
     def token_ids(self, texts: list[str]) -> Tensor:
         """(N, L) ids, cut and padded to the tower's length."""
         length = self.text_tower.config.max_position_embeddings
-        return self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")["input_ids"]
+        return self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")[
+            "input_ids"
+        ]
 
     def text(self, texts: list[str]) -> Tensor:
         """Texts -> (N, L, D): the hidden state before the last block, then the final norm."""
@@ -172,10 +182,15 @@ def _train_tokenizer(captions: list[str], vocab_size: int, length: int):
     tokenizer.decoder = decoders.ByteLevel()
     start, end = "<|startoftext|>", "<|endoftext|>"
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[start, end], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=[start, end],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )  # fmt: skip
     tokenizer.train_from_iterator(captions, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=[(start, 0), (end, 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}", special_tokens=[(start, 0), (end, 1)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=start, eos_token=end, pad_token=end, model_max_length=length
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Trains the demo's frozen encoders: the VAE by reconstruction, the CLIP towers by contrast of pictures and captions."""
+"""Trains the demo's frozen encoders: the VAE by reconstruction, the CLIP towers by contrast of frames and captions."""
 
 import torch
 from torch.nn import functional as F
@@ -12,7 +12,7 @@ PASS = 512  # frames that set the scaling factor
 
 
 def train_vae(encoders: Encoders, clips, settings, device: str, on_step) -> None:
-    """Mean squared and absolute error of single frames, and a small KL; then the factor that makes the latents' rms 1.
+    """Mean squared error of single frames and a small KL; then the factor that makes the latents' rms 1.
 
     The latents are not centred: with zero mean and unit variance Analytic-Init would equal the standard start.
     """
@@ -27,8 +27,7 @@ def train_vae(encoders: Encoders, clips, settings, device: str, on_step) -> None
         posterior = vae.encode(frames).latent_dist
         sample = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=noise).to(device)
         restored = vae.decode(sample).sample
-        error = F.mse_loss(restored, frames) + 0.1 * F.l1_loss(restored, frames)
-        loss = error + settings.kl_weight * posterior.kl().mean()
+        loss = F.mse_loss(restored, frames) + settings.kl_weight * posterior.kl().mean()
         _step(loss, optimizer, vae, f"VAE step {step}")
         if step % 20 == 0:
             on_step({"vae_loss": loss.item()}, step)
@@ -47,8 +46,9 @@ def train_towers(encoders: Encoders, clips, settings, device: str, on_step) -> N
     captions = list(clips.captions)
     for step in tqdm(range(settings.tower_steps), desc="CLIP towers", disable=None):
         rows = generator.choice(len(clips), min(settings.tower_batch, len(clips)), replace=False)
-        frames = to_pixels(clips.frames(sorted(rows.tolist()))[:, 0]).to(device)
-        ids = encoders.token_ids([captions[row] for row in sorted(rows.tolist())]).to(device)
+        rows = sorted(rows.tolist())
+        frames = to_pixels(clips.pictures(rows, [0] * len(rows))).to(device)
+        ids = encoders.token_ids([captions[row] for row in rows]).to(device)
         pictures = F.normalize(image(encoders._prepare(frames)).image_embeds, dim=1)
         words = F.normalize(text(ids).text_embeds, dim=1)
         logits = pictures @ words.T / 0.07
@@ -73,11 +73,9 @@ def _step(loss, optimizer, module, where: str) -> None:
 
 
 def _random_frames(clips, generator, count: int) -> torch.Tensor:
-    """Frames from a few clips, (count, 3, H, W) in [-1, 1]."""
-    rows = sorted(generator.choice(len(clips), min(max(count // 8, 1), len(clips)), replace=False).tolist())
-    frames = clips.frames(rows)
-    frames = frames.reshape(-1, *frames.shape[2:])
-    return to_pixels(frames[generator.choice(len(frames), count, replace=count > len(frames))])
+    """Frames of clips drawn one by one, (count, 3, H, W) in [-1, 1]: frames of one clip would be nearly the same."""
+    rows = sorted(generator.integers(0, len(clips), count).tolist())  # sorted: a row group is read once
+    return to_pixels(clips.pictures(rows, generator.integers(0, len(clips.encoded(0)), count).tolist()))
 
 
 def psnr(encoders: Encoders, clips, device: str) -> float:

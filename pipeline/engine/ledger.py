@@ -65,7 +65,7 @@ class Ledger:
         name, _, key = stage.name.partition("@")
         params = [key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params]
         paths = [self._relative(dep.fs_path) for dep in stage.deps if not isinstance(dep, ParamsDependency)]
-        code = [path for path in paths if path.split(os.sep)[0] in CODE_ROOTS]
+        code = [path for path in paths if Path(path).parts[0] in CODE_ROOTS]
         return StageEntry(
             name=name,
             key=key or None,
@@ -91,7 +91,7 @@ class Ledger:
         """The job that makes ``path`` or a folder around it."""
         parts = Path(path).parts
         for depth in range(len(parts), 0, -1):
-            entry = self._producers.get(os.path.join(*parts[:depth]))
+            entry = self._producers.get(str(Path(*parts[:depth])))
             if entry:
                 return entry
         return None

@@ -48,9 +48,13 @@ def _rule_spec(name: str, entries: dict[str, StageEntry]) -> RuleSpec:
     patterns = [_with_wildcard(path, key) for path in first.outputs]
     for other, entry in entries.items():
         if [_with_wildcard(path, other) for path in entry.outputs] != patterns:
-            raise PipelineError(f"dvc.yaml: outs of stage {name} must be one pattern in ${{key}}; {entry.outputs} is not")
+            raise PipelineError(
+                f"dvc.yaml: outs of stage {name} must be one pattern in ${{key}}; {entry.outputs} is not"
+            )
     item = "{key}" if key else "all"
-    return RuleSpec(name, entries, patterns, f"logs/{name}/{item}.log", f"logs/benchmarks/{name}/{item}.tsv", first.meta)
+    return RuleSpec(
+        name, entries, patterns, f"logs/{name}/{item}.log", f"logs/benchmarks/{name}/{item}.tsv", first.meta
+    )
 
 
 def _with_wildcard(path: str, key: str) -> str:

@@ -17,7 +17,7 @@ class Item:
 
 
 def condition_items(clips, rule) -> list[Item]:
-    """The conditions of ``clips``: all of them, or those of the evaluation split where ``rule`` (the group) is given."""
+    """The conditions of ``clips``: all of them, or those of the evaluation split where ``rule`` is given."""
     if rule is None:
         return _items(clips.ids, range(len(clips)), [0])
     split = split_clips(clips.ids, rule.seed, rule.conditions, rule.reference, rule.allow_few)

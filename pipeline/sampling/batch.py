@@ -11,8 +11,8 @@ from pipeline.seeding import torch_generator
 def sample_batch(generator: Generator, encoders, clips, items, seed: int, device: str):
     """Videos uint8 (B, F, H, W, 3) and what the model was told of each, for ``items`` of evaluation.conditions.
 
-    Noise comes from (seed, condition id, replicate) alone: every run row starts from the same, and a clip does not depend on
-    its batch.
+    Noise comes from (seed, condition id, replicate) alone: every run row starts from the same, and a clip does not
+    depend on its batch.
     """
     backbone = generator.backbone
     frames = to_pixels(clips.frames([item.position for item in items])[:, 0]).to(device)
@@ -28,7 +28,8 @@ def sample_batch(generator: Generator, encoders, clips, items, seed: int, device
     videos = to_uint8(encoders.decode(made).transpose(1, 2))
     told = [
         {name: round(float(value[i]), 6) for name, value in
-         (("fps", conditions.fps), ("motion_bucket", conditions.motion_bucket), ("noise_level", conditions.noise_level)) if value is not None}
+         (("fps", conditions.fps), ("motion_bucket", conditions.motion_bucket), ("noise_level", conditions.noise_level))
+         if value is not None}
         for i in range(len(items))
     ]  # fmt: skip
     return videos, told

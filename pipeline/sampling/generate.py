@@ -17,7 +17,16 @@ class Generator:
     ``mean`` (C, F, h, w) and ``variance`` are needed for analytic.
     """
 
-    def __init__(self, backbone: Backbone, process, sampling, start: float, init: str, mean: Tensor | None, variance: float | None):
+    def __init__(
+        self,
+        backbone: Backbone,
+        process,
+        sampling,
+        start: float,
+        init: str,
+        mean: Tensor | None,
+        variance: float | None,
+    ):
         self.backbone, self.sampling, self.schedule = backbone, sampling, make_schedule(process)
         if self.schedule.kind == "vp":
             first = start_times.first_step(start, self.schedule.num_steps)
@@ -34,16 +43,33 @@ class Generator:
         return {"sampler": self.sampling.kind, "times": times, "initial_std": self.initial[1], **self._scales()}
 
     def _scales(self) -> dict:
-        names = ("guidance", "guidance_rescale", "guidance_min", "guidance_max", "eta", "init_form", "standard_std", "spacing")
+        names = (
+            "guidance",
+            "guidance_rescale",
+            "guidance_min",
+            "guidance_max",
+            "eta",
+            "init_form",
+            "standard_std",
+            "spacing",
+        )
         return {name: getattr(self.sampling, name) for name in names if hasattr(self.sampling, name)}
 
     @torch.inference_mode()
     def __call__(
-        self, conditions: Conditions, null_text: Tensor, null_image: Tensor, shape: tuple[int, ...], generators: list, device: str
+        self,
+        conditions: Conditions,
+        null_text: Tensor,
+        null_image: Tensor,
+        shape: tuple[int, ...],
+        generators: list,
+        device: str,
     ) -> Tensor:
         """Latents (B, *shape) in model scale; ``null_image`` (1, T, D): frozen CLIP output of a grey picture."""
         conditions = conditions.to(device)
-        empty = self.backbone.unconditional(conditions, null_text.to(device), self.backbone.image_context(null_image.to(device)))
+        empty = self.backbone.unconditional(
+            conditions, null_text.to(device), self.backbone.image_context(null_image.to(device))
+        )
         x = analytic_init.draw_initial(*self.initial, shape, generators).float().to(device)
         scale = self._guidance_scale(shape[1]).to(device)
         both = Conditions.cat([conditions, empty]) if bool((scale != 1).any()) else None
@@ -71,7 +97,9 @@ class Generator:
         return guidance.frame_ramp(self.sampling.guidance_min, self.sampling.guidance_max, frames)
 
 
-def image_conditions(backbone: Backbone, encoders, frames: Tensor, prompts: list[str], fps: Tensor) -> tuple[Conditions, Tensor]:
+def image_conditions(
+    backbone: Backbone, encoders, frames: Tensor, prompts: list[str], fps: Tensor
+) -> tuple[Conditions, Tensor]:
     """Conditions for clean pictures (B, 3, H, W) in [-1, 1]; also their latents in model scale (B, C, h, w).
 
     The latent is the mode of the VAE's posterior.

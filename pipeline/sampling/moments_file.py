@@ -18,7 +18,8 @@ def read_moments(path: Path, vae_hash: str) -> tuple[Tensor, float]:
         raise PipelineError(f"{path} holds no moments ({error}); run the stage moments again") from None
     if found["vae_hash"] != vae_hash:
         raise PipelineError(
-            f"{path}: moments of the latents of VAE {found['vae_hash'][:12]}, but the backbone uses VAE {vae_hash[:12]}; "
+            f"{path}: moments of the latents of VAE {found['vae_hash'][:12]}, but the backbone uses "
+            f"VAE {vae_hash[:12]}; "
             f"point backbones.<name>.latents at latents of the same encoders"
         )
     return mean.float(), float(variance)

@@ -25,16 +25,23 @@ class SampleWriter:
                 (folder / name).mkdir()
 
     def add(self, clips, items, videos: np.ndarray, told: list[dict]) -> None:
-        """Write sampled clips, uint8 (B, F, H, W, 3); ``clips``: where the conditions lie, ``told``: the rest of the manifest."""
+        """Write sampled clips, uint8 (B, F, H, W, 3); ``clips``: the conditions'; ``told``: for the manifest."""
         for item, video, extra in zip(items, videos, told, strict=True):
             place = item.position
             self._clips.add({
-                "id": item.id, "source": clips.sources[place], "caption": clips.captions[place], "label": clips.labels[place],
+                "id": item.id, "source": clips.sources[place],
+                "caption": clips.captions[place], "label": clips.labels[place],
                 "native_fps": clips.fps[place], "fps": clips.fps[place], "stride": 1, "requested_stride": 1,
                 "start_frame": 0, "window": 0, "source_height": video.shape[1], "source_width": video.shape[2],
                 "frames": encode_frames(video), "decoder": "sampled", "transform": "",
             })  # fmt: skip
-            entry = {"id": item.id, "prompt": clips.captions[place], "seed": item.seed, "condition_id": item.condition, **extra}
+            entry = {
+                "id": item.id,
+                "prompt": clips.captions[place],
+                "seed": item.seed,
+                "condition_id": item.condition,
+                **extra,
+            }
             if self._study:
                 entry |= self._show(item, video, clips)
             self._manifest.write(json.dumps(entry) + "\n")

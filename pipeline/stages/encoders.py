@@ -9,8 +9,8 @@ def add_arguments(parser):
 
 
 def run(stage):
-    from pipeline.encoders.frozen import Encoders
     from pipeline.data.schema import ClipSet
+    from pipeline.encoders.frozen import Encoders
     from pipeline.encoders.training import psnr, seed_weights, train_towers, train_vae
 
     spec = stage.params.encoders[stage.args.name]

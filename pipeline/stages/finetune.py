@@ -1,4 +1,4 @@
-"""Fine-tune a backbone, naively or with TimeNoise, all else equal. Reads its starting point and latents; writes weights."""
+"""Fine-tune a backbone, naively or with TimeNoise, all else equal. Reads the start and latents; writes weights."""
 
 
 def add_arguments(parser):

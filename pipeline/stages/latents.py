@@ -11,9 +11,9 @@ def run(stage):
     import torch
     from tqdm import tqdm
 
-    from pipeline.encoders.frozen import Encoders, to_pixels
     from pipeline.data.latents import LatentWriter
     from pipeline.data.schema import ClipSet
+    from pipeline.encoders.frozen import Encoders, to_pixels
 
     clips = ClipSet(stage.inputs[0])
     encoders = Encoders.load(stage.inputs[1]).to(stage.device)

@@ -1,7 +1,7 @@
 """E[X0] and its scalar variance. Reads latents; writes the moments that Analytic-Init starts from.
 
-Latents are samples of the VAE's posterior: the mean is that of the posterior means, the variance adds the posterior's own.
-One pass in float64; the clips are the first moments.clips of the set in its (listing) order.
+Latents are samples of the VAE's posterior: the mean is that of the posterior means, the variance adds the posterior's
+own. One pass in float64; the clips are the first moments.clips of the set in its (listing) order.
 """
 
 import torch
@@ -26,7 +26,11 @@ def run(stage):
         rows = latents.batch(list(range(start, min(start + BATCH, count))), ("mean", "logvar"))
         scale = latents.scaling_factor
         moments.update(rows["mean"].double() * scale, rows["logvar"].double().exp() * scale**2)
-    metadata = {"count": str(moments.count), "vae_hash": latents.vae_hash, "scaling_factor": str(latents.scaling_factor)}
+    metadata = {
+        "count": str(moments.count),
+        "vae_hash": latents.vae_hash,
+        "scaling_factor": str(latents.scaling_factor),
+    }
     variance = torch.tensor(moments.variance, dtype=torch.float64)
     save_file({"mean": moments.mean.contiguous(), "variance": variance}, stage.outputs[0], metadata)
     rms = moments.mean.square().mean().sqrt().item()

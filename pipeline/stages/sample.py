@@ -1,13 +1,16 @@
 """Make one clip for each condition. Reads weights, moments and condition clips; writes clips, videos and a manifest.
 
-ucf101: the first frames of evaluation.conditions test clips, with the class name as prompt. imagebench: every picture with
-its prompt, with videos for people. All rows share their noise: it is drawn from sampling.seed, the condition's id and seed.
+ucf101: the first frames of evaluation.conditions test clips, with the class name as prompt. imagebench: every picture
+with its prompt, with videos for people. All rows share their noise: it is drawn from sampling.seed, the condition's
+id and seed.
 """
 
 
 def add_arguments(parser):
     parser.add_argument("--run", required=True, help="a key of runs in params.yaml")
-    parser.add_argument("--data", required=True, choices=["ucf101", "imagebench"], help="where the conditions come from")
+    parser.add_argument(
+        "--data", required=True, choices=["ucf101", "imagebench"], help="where the conditions come from"
+    )
 
 
 def run(stage):
@@ -16,13 +19,13 @@ def run(stage):
     from tqdm import tqdm
 
     from pipeline.backbones.checkpoint import load_backbone, weights_hash
+    from pipeline.data.schema import ClipSet
     from pipeline.encoders.frozen import Encoders
+    from pipeline.evaluation.conditions import condition_items
+    from pipeline.sampling.batch import sample_batch
     from pipeline.sampling.generate import Generator
     from pipeline.sampling.moments_file import moments_hash, read_moments
     from pipeline.sampling.writer import SampleWriter
-    from pipeline.data.schema import ClipSet
-    from pipeline.evaluation.conditions import condition_items
-    from pipeline.sampling.batch import sample_batch
 
     row, data = stage.params.runs[stage.args.run], stage.args.data
     weights, initial, moments_file, clips_folder = stage.inputs
@@ -35,8 +38,14 @@ def run(stage):
     clips = ClipSet(clips_folder)
     items = condition_items(clips, stage.params.evaluation if data == "ucf101" else None)
     study = stage.params.study if data == "imagebench" else None
-    common = {"init": row.init, "start": start, "vae": encoders.vae_hash, "weights": weights_hash(weights), **generator.describe()}
-    common["sampling_seed"] = spec.sampling.seed
+    common = {
+        "init": row.init,
+        "start": start,
+        "sampling_seed": spec.sampling.seed,
+        "vae": encoders.vae_hash,
+        "weights": weights_hash(weights),
+        **generator.describe(),
+    }
     if row.init == "analytic":
         common["moments"] = moments_hash(moments_file)
     writer = SampleWriter(stage.outputs[0], study)

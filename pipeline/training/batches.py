@@ -1,7 +1,7 @@
 """One training step's clips, times, noises and conditions, each drawn from a generator of (seed, step, clip).
 
-Naive and TimeNoise fine-tunes thus see the same clips, times, noises and dropped conditions; only the noise on the condition
-differs. Nothing depends on how many processes share the batch.
+Naive and TimeNoise fine-tunes thus see the same clips, times, noises and dropped conditions; only the noise on the
+condition differs. Nothing depends on how many processes share the batch.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -50,7 +50,8 @@ def clip_order(seed: int, step: int, batch_size: int, count: int) -> list[int]:
         epoch, offset = divmod(place, count)
         positions.append((epoch, offset))
     orders = {
-        epoch: torch.randperm(count, generator=torch_generator(seed, "order", epoch)) for epoch in {e for e, _ in positions}
+        epoch: torch.randperm(count, generator=torch_generator(seed, "order", epoch))
+        for epoch in {e for e, _ in positions}
     }
     return [int(orders[epoch][offset]) for epoch, offset in positions]
 
@@ -61,7 +62,12 @@ def assemble(backbone: Backbone, schedule, latents: LatentSet, settings, step: i
     rows = latents.batch(positions, ("mean", "logvar", tokens, "text", "fps"))
     ids = [latents.ids[position] for position in positions]
     drawn = [
-        _draw(schedule, rows["mean"][i].shape, backbone.conditional_frame, torch_generator(settings.seed, "step", step, name))
+        _draw(
+            schedule,
+            rows["mean"][i].shape,
+            backbone.conditional_frame,
+            torch_generator(settings.seed, "step", step, name),
+        )
         for i, name in enumerate(ids)
     ]
     posterior, noise, t, frame, coin = (torch.stack(parts) for parts in zip(*drawn, strict=True))
@@ -95,13 +101,18 @@ def _draw(schedule, shape, conditional_frame: str, generator: torch.Generator) -
     )
 
 
-def noise_conditions(backbone: Backbone, conditions: Conditions, condition_noise, fraction: Tensor, generators) -> Conditions:
+def noise_conditions(
+    backbone: Backbone, conditions: Conditions, condition_noise, fraction: Tensor, generators
+) -> Conditions:
     """Noise every condition that the family names in ``noised_conditions``, each with a level of its own (eq. 6)."""
     changed = {}
     for name in backbone.noised_conditions:
         value = getattr(conditions, name)
         drawn = [
-            (condition_noise.draw_level(fraction[i : i + 1].cpu(), generator)[0], torch.randn(value.shape[1:], generator=generator))
+            (
+                condition_noise.draw_level(fraction[i : i + 1].cpu(), generator)[0],
+                torch.randn(value.shape[1:], generator=generator),
+            )
             for i, generator in enumerate(generators)
         ]
         level, noise = (torch.stack(parts) for parts in zip(*drawn, strict=True))

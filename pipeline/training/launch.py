@@ -37,7 +37,9 @@ def launch(job: Job, accelerate_config: str, record, log) -> None:
     failure.unlink(missing_ok=True)
     file.write_text(json.dumps(asdict(job)))
     if not Path(accelerate_config).is_file():
-        raise PipelineError(f"runtime.accelerate_config: {accelerate_config} does not exist; envs/accelerate holds some")
+        raise PipelineError(
+            f"runtime.accelerate_config: {accelerate_config} does not exist; envs/accelerate holds some"
+        )
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", accelerate_config,
                "-m", "pipeline.training.worker", str(file)]  # fmt: skip
     process = subprocess.Popen(command, preexec_fn=die_with_parent)

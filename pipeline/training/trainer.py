@@ -1,7 +1,7 @@
 """The training loop, on accelerate: the same for training from nothing and for fine-tuning.
 
-What it writes are the EMA weights. Killed and started again it goes on from its last state and, on the CPU, ends with the
-same bits as if it had never been killed.
+What it writes are the EMA weights. Killed and started again it goes on from its last state and, on the CPU, ends with
+the same bits as if it had never been killed.
 """
 
 import json
@@ -41,7 +41,10 @@ def train(job: Job) -> None:
     schedule = make_schedule(job.process)
     step_of = TrainingStep(backbone, schedule, make_condition_noise(job.condition_noise), latents.null())
     optimizer = torch.optim.AdamW(
-        backbone.parameters(), lr=settings.learning_rate, betas=tuple(settings.betas), weight_decay=settings.weight_decay
+        backbone.parameters(),
+        lr=settings.learning_rate,
+        betas=tuple(settings.betas),
+        weight_decay=settings.weight_decay,
     )
     model, optimizer = accelerator.prepare(step_of, optimizer)
     ema = {name: value.detach().clone() for name, value in backbone.state_dict().items()}
@@ -72,7 +75,9 @@ def train(job: Job) -> None:
                     ema[name].copy_(value)
         mean = accelerator.reduce(loss.detach().mean(), "mean").item()
         if accelerator.is_main_process:
-            losses.write(json.dumps({"step": step, "loss": mean, "learning_rate": rate, "gradient_norm": float(norm)}) + "\n")
+            losses.write(
+                json.dumps({"step": step, "loss": mean, "learning_rate": rate, "gradient_norm": float(norm)}) + "\n"
+            )
             losses.flush()
             if (step + 1) % settings.checkpoint_every == 0 and step + 1 < settings.steps:
                 _save_state(state, step + 1, backbone, ema, optimizer)
@@ -125,7 +130,8 @@ def _require_finite(loss, step: int, batch: Batch) -> None:
     if not finite.all():
         bad = [name for name, good in zip(batch.ids, finite.tolist(), strict=True) if not good]
         raise PipelineError(
-            f"training: the loss is not finite at step {step} for clips {bad}; look at those clips, or lower the learning rate"
+            f"training: the loss is not finite at step {step} for clips {bad}; look at those clips, "
+            "or lower the learning rate"
         )
 
 
@@ -155,6 +161,10 @@ def _losses_until(path: Path, step: int):
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = []
     if path.exists():
-        kept = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["step"] < step]
+        kept = [
+            line
+            for line in path.read_text().splitlines(keepends=True)
+            if line.endswith("\n") and json.loads(line)["step"] < step
+        ]
     path.write_text("".join(kept))
     return path.open("a")

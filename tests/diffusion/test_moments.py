@@ -1,5 +1,7 @@
 """Moments: exact, in any order, over any split."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ def test_any_split_in_any_order_gives_the_exact_moments(seed, cuts, offset):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(40, 4, 3, 2, 2, generator=generator, dtype=torch.float64) * 2 + offset
     bounds = [0, *sorted(set(cuts)), 40]
-    parts = [x[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [x[a:b] for a, b in pairwise(bounds)]
     order = torch.randperm(len(parts), generator=generator).tolist()
     one = accumulate([parts[i] for i in order])
     merged = MomentsAccumulator()

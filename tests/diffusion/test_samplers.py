@@ -94,7 +94,10 @@ def test_ve_samplers_reach_a_known_gaussian(sampler):
 def test_heun_is_more_exact_than_euler():
     x = 80 * torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
     exact = MEAN + STD * (x - MEAN) / math.sqrt(STD**2 + 80**2)
-    errors = [(s(ve_denoiser, x, ve_sigmas(80.0, 0.002, 7.0, 40)) - exact).abs().mean() for s in (samplers.euler, samplers.heun)]
+    errors = [
+        (s(ve_denoiser, x, ve_sigmas(80.0, 0.002, 7.0, 40)) - exact).abs().mean()
+        for s in (samplers.euler, samplers.heun)
+    ]
     assert errors[1] < errors[0] / 4
 
 
@@ -107,14 +110,16 @@ def test_analytic_init_beats_the_standard_start_on_a_known_gaussian(m):
     for kind in ("standard", "analytic"):
         mean, std = vp_initial(schedule, first, kind, "kl", torch.full((40000,), MEAN), STD**2)
         x = draw_initial(mean, std, (40000,), generators(1))
-        made = samplers.ddim(vp_denoiser(schedule), x, vp_timesteps(first, 100, "trailing"), schedule, 0.0, generators(1))
+        made = samplers.ddim(
+            vp_denoiser(schedule), x, vp_timesteps(first, 100, "trailing"), schedule, 0.0, generators(1)
+        )
         errors[kind] = abs(made.mean().item() - MEAN) + abs(made.std().item() - STD)
     assert errors["analytic"] < 0.03 < errors["standard"]
 
 
 @pytest.mark.parametrize("rescale", [True, False])
 def test_kl_form_is_the_law_of_x_m(rescale):
-    """Monte-Carlo: mean alpha_M s_M E, variance alpha_M^2 s_M^2 v + sigma_M^2; the released form is not, where X0 is rescaled."""
+    """Monte-Carlo: mean alpha_M s_M E, variance alpha_M^2 s_M^2 v + sigma_M^2; not so the released form."""
     schedule, first = vp(rescale=rescale), 599
     generator = torch.Generator().manual_seed(0)
     x0 = MEAN + STD * torch.randn(400000, 1, generator=generator)
@@ -134,7 +139,9 @@ def test_ve_starts():
 
 def test_a_clip_does_not_depend_on_its_batch():
     schedule, times = vp(), vp_timesteps(999, 10, "trailing")
-    alone = samplers.ddim(vp_denoiser(schedule), draw_initial(0.0, 1.0, (50,), generators(1, 7)), times, schedule, 1.0, generators(1, 7))
+    alone = samplers.ddim(
+        vp_denoiser(schedule), draw_initial(0.0, 1.0, (50,), generators(1, 7)), times, schedule, 1.0, generators(1, 7)
+    )
     start = draw_initial(0.0, 1.0, (50,), generators(4, 5))
     together = samplers.ddim(vp_denoiser(schedule), start, times, schedule, 1.0, generators(4, 5))
     assert torch.equal(alone[0], together[2])

@@ -66,7 +66,11 @@ def test_perfect_output_gives_x0_back_and_no_loss(schedule, seed):
 
 def test_edm_loss_is_the_mean_square_of_the_network_output_error():
     schedule, generator = ve(), torch.Generator().manual_seed(0)
-    x0, noise, t = torch.randn(4, 8, generator=generator), torch.randn(4, 8, generator=generator), torch.tensor([0.01, 1.0, 30.0, 600.0])
+    x0, noise, t = (
+        torch.randn(4, 8, generator=generator),
+        torch.randn(4, 8, generator=generator),
+        torch.tensor([0.01, 1.0, 30.0, 600.0]),
+    )
     x_t = schedule.add_noise(x0, noise, t)
     sigma = t[:, None]
     target = (x_t / (sigma**2 + 1) - x0) * (sigma**2 + 1).sqrt() / sigma
@@ -105,4 +109,7 @@ def test_fraction_for_timenoise():
 
 
 def test_make_schedule_reads_a_group():
-    assert make_schedule({"kind": "vp", **SD, "zero_terminal_snr": False, "input_rescale": True, "prediction": "eps"}).kind == "vp"
+    assert (
+        make_schedule({"kind": "vp", **SD, "zero_terminal_snr": False, "input_rescale": True, "prediction": "eps"}).kind
+        == "vp"
+    )

@@ -20,7 +20,9 @@ def test_center_runs_from_minus_1_to_1():
 @settings(max_examples=20, deadline=None)
 def test_density_integrates_to_one(t, beta_max, exponent):
     total, _ = integrate.quad(
-        lambda b: density(torch.tensor(b, dtype=torch.float64), torch.tensor(t, dtype=torch.float64), beta_max, exponent).item(),
+        lambda b: density(
+            torch.tensor(b, dtype=torch.float64), torch.tensor(t, dtype=torch.float64), beta_max, exponent
+        ).item(),
         0, beta_max, limit=200,
     )  # fmt: skip
     assert total == pytest.approx(1, abs=1e-3)

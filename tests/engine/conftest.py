@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ["pipeline", "dvc.yaml", "Snakefile", "profiles", "presets", "envs", "pyproject.toml", ".dvcignore", ".gitignore"]
+COPIED = [
+    "pipeline",
+    "dvc.yaml",
+    "Snakefile",
+    "profiles",
+    "presets",
+    "envs",
+    "pyproject.toml",
+    ".dvcignore",
+    ".gitignore",
+]
 STAND_IN = Path(__file__).with_name("stand_in_stage.py")
 
 
@@ -32,7 +42,13 @@ class Workspace:
 
     def popen(self, *command: str, **options) -> subprocess.Popen:
         return subprocess.Popen(
-            command, cwd=self.path, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
+            command,
+            cwd=self.path,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **options,
         )  # fmt: skip
 
     def run(self, *command: str, ok: bool = True) -> str:
@@ -54,8 +70,8 @@ class Workspace:
         """Jobs that a dry run of Snakemake lists."""
         output = self.snakemake("-n", *targets)
         jobs = set()
-        for block in output.split("\n\n"):
-            rule = re.search(r"^\s*(?:local)?rule (\w+):", block, re.M)
+        for block in re.split(r"^\[.*\]$", output, flags=re.M):
+            rule = re.match(r"\s*(?:local)?rule (\w+):", block)
             if rule and rule.group(1) != "all":
                 key = re.search(r"wildcards: key=(\S+)", block)
                 jobs.add(f"{rule.group(1)}@{key.group(1)}" if key else rule.group(1))

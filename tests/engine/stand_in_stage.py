@@ -41,7 +41,8 @@ def write(out, address, digest):
     if address == "world":
         for part in (
             "webvid/results_2M_train.csv", "webvid/videos/1.mp4", "ucf101/ucfTrainTestlist/trainlist01.txt",
-            "ucf101/ucfTrainTestlist/testlist01.txt", "ucf101/UCF-101/1.avi", "imagebench/prompts.csv", "imagebench/images/1.png",
+            "ucf101/ucfTrainTestlist/testlist01.txt", "ucf101/UCF-101/1.avi",
+            "imagebench/prompts.csv", "imagebench/images/1.png",
         ):  # fmt: skip
             path = out / part
             path.parent.mkdir(parents=True, exist_ok=True)

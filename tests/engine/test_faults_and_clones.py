@@ -26,7 +26,9 @@ def test_sigkill_in_the_middle_then_either_engine_goes_on(workspace, engine):
     before = (workspace.path / "reports/table3.csv").read_bytes()
     workspace.set(START, 0.9)
     workspace.environment["STAGE_SECONDS"] = "30"
-    command = ["snakemake", "--cores", "2", "reports/table3.csv"] if engine == "snakemake" else ["dvc", "repro", "table3"]
+    command = (
+        ["snakemake", "--cores", "2", "reports/table3.csv"] if engine == "snakemake" else ["dvc", "repro", "table3"]
+    )
     process = workspace.popen(*command, start_new_session=engine == "dvc")
     wait_for(started(workspace, "sample_ucf101@dynamicrafter-finetune-analytic"))
     if engine == "snakemake":
@@ -65,7 +67,11 @@ def test_second_snakemake_in_the_folder_is_refused(workspace):
 def test_failed_stage_says_where_to_look_and_leaves_nothing(workspace):
     workspace.set(START, 0.9)
     stage = workspace.path / "pipeline/stages/features.py"
-    stage.write_text(stage.read_text().replace("def run(stage):", "def run(stage):\n    raise OSError(28, 'No space left on device')\n"))
+    stage.write_text(
+        stage.read_text().replace(
+            "def run(stage):", "def run(stage):\n    raise OSError(28, 'No space left on device')\n"
+        )
+    )
     output = workspace.snakemake("reports/table3.csv", ok=False)
     assert "no space left on the disk" in output
     assert not list(workspace.path.rglob(".*.partial*"))

@@ -27,13 +27,17 @@ def after_features_real() -> set[str]:
     return {"features_real", "metrics_controls", "table3"} | each("metrics", RUNS)
 
 
+CLIP_SETS = ("webvid_strided", "webvid_fixed", "ucf101_train", "ucf101", "imagebench")
 VC_RUN, SVD_RUN = ["videocrafter1-finetune-standard"], ["svd-timenoise-analytic"]
 STRIDED = each("latents", ["webvid_strided"]) | each("moments", ["videocrafter1", DC])
 
 CHANGES = {
     # key: (new value, jobs)
     f"runs.{DC}-finetune-analytic.start.ucf101": (0.9, ucf101([f"{DC}-finetune-analytic"])),
-    f"runs.{DC}-finetune-analytic.start.imagebench": (0.9, {f"sample_imagebench@{DC}-finetune-analytic", f"pairs@{DC}", "table3"}),
+    f"runs.{DC}-finetune-analytic.start.imagebench": (
+        0.9,
+        {f"sample_imagebench@{DC}-finetune-analytic", f"pairs@{DC}", "table3"},
+    ),
     f"backbones.{DC}.sampling.steps": (5, sampled(DC_RUNS)),
     "backbones.svd.finetune.learning_rate": (1e-4, {"finetune@svd-timenoise"} | sampled(SVD_RUN)),
     "backbones.svd.initialise.optimisation.steps": (7, {"initialise@svd", "finetune@svd-timenoise"} | sampled(SVD_RUN)),
@@ -53,10 +57,14 @@ CHANGES = {
         | each("finetune", ["videocrafter1-finetune", f"{DC}-finetune", f"{DC}-timenoise"])
         | sampled([*DC_RUNS, *VC_RUN]),
     ),
-    "clip_sets.imagebench.limit": (3, each("preprocess", ["imagebench"]) | each("sample_imagebench", RUNS) | {f"pairs@{DC}"}),
+    "clip_sets.imagebench.limit": (
+        3,
+        each("preprocess", ["imagebench"]) | each("sample_imagebench", RUNS) | {f"pairs@{DC}"},
+    ),
     "detectors.steps": (21, {"detectors"} | each("features", RUNS) | after_features_real()),
     "motion.height": (32, each("features", RUNS) | after_features_real()),
-    "evaluation.subsets": (2, after_features_real() | ucf101(RUNS)),
+    "evaluation.subsets": (2, {"metrics_controls", "table3"} | each("metrics", RUNS)),
+    "evaluation.conditions": (9, after_features_real() | ucf101(RUNS)),
     "study.seed": (1, each("sample_imagebench", RUNS) | {f"pairs@{DC}"}),
     "runtime.workers": (1, set()),
     "runtime.log_level": ("DEBUG", set()),
@@ -84,7 +92,7 @@ def test_every_parameter_group_has_a_line():
 
 @pytest.mark.parametrize("key, value, first", [
     ("world.seed", 1, {"world"}),
-    ("clips.seed", 1, {f"preprocess@{name}" for name in ("webvid_strided", "webvid_fixed", "ucf101_train", "ucf101", "imagebench")}),
+    ("clips.seed", 1, {f"preprocess@{name}" for name in CLIP_SETS}),
     ("encoders.tiny.training.seed", 1, {"encoders@tiny"}),
 ])  # fmt: skip
 def test_early_parameter_reruns_what_lies_below(workspace, key, value, first):
@@ -109,7 +117,11 @@ def test_added_row_runs_that_row(workspace):
     from pipeline import presets
 
     tree = presets.read(workspace.path / "params.yaml")
-    tree["runs"]["svd-initial-standard"] = {**tree["runs"]["svd-timenoise-analytic"], "training": "svd-initial", "init": "standard"}
+    tree["runs"]["svd-initial-standard"] = {
+        **tree["runs"]["svd-timenoise-analytic"],
+        "training": "svd-initial",
+        "init": "standard",
+    }
     presets.write(tree, workspace.path / "params.yaml")
     expected = sampled(["svd-initial-standard"])
     assert workspace.planned() == expected

@@ -1,4 +1,4 @@
-"""Put on PYTHONPATH by test_smoke: notes every module of ours that a stage's processes import and every file they open."""
+"""Put on PYTHONPATH by test_smoke: notes every module of ours that a stage imports and every file it opens."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ if "TRACE_FILE" in os.environ:
             if event == "import":
                 what = args[0] if args[0] == "pipeline" or args[0].startswith("pipeline.") else None
             elif event == "open" and isinstance(args[0], str):
-                what = os.path.abspath(args[0])
+                what = os.path.abspath(args[0])  # noqa: PTH100 - resolve() would follow links
             else:
                 return
             if what and (event, what) not in _seen:

@@ -1,4 +1,4 @@
-"""The smoke preset with its real stages, through both engines: it ends, agrees, and uses only what dvc.yaml declares."""
+"""The smoke preset with its real stages, through both engines: it ends, agrees, uses only what dvc.yaml declares."""
 
 import csv
 import os
@@ -15,7 +15,6 @@ from pipeline.runner import INFRASTRUCTURE
 
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
-
 
 
 def run(folder: Path, *command: str, **environment: str) -> str:

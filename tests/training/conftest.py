@@ -51,7 +51,8 @@ def make_job(demo, latents, tmp_path):
         optimisation = {**spec["initialise"]["optimisation"], "steps": steps, "batch_size": 2, "checkpoint_every": 2}
         folder = tmp_path / name
         values = {
-            "family": family, "model": spec["model"], "source": None, "latents": str(latents), "process": dict(spec["process"]),
+            "family": family, "model": spec["model"], "source": None, "latents": str(latents),
+            "process": dict(spec["process"]),
             "optimisation": optimisation, "condition_noise": {"kind": "none"}, "output": str(folder / "out"),
             "state": str(folder / "state"), "losses": str(folder / "losses.jsonl"),
         }  # fmt: skip

@@ -24,6 +24,7 @@ from pipeline.training.batches import assemble, clip_order, noise_conditions
 from pipeline.training.trainer import learning_rate, train
 
 TIMENOISE = {"kind": "timenoise", "beta_max": 2.0, "exponent": 5.0}
+NO_NOISE = make_condition_noise({"kind": "none"})
 
 
 def plain(value):
@@ -108,7 +109,9 @@ def test_finetune_starts_from_the_checkpoint(make_job):
 def batch_of(job, backbone, step=3):
     schedule, settings = make_schedule(job.process), settings_of(job)
     latents = LatentSet(Path(job.latents))
-    return assemble(backbone, schedule, latents, settings, step, clip_order(settings.seed, step, 4, len(latents))), schedule
+    return assemble(
+        backbone, schedule, latents, settings, step, clip_order(settings.seed, step, 4, len(latents))
+    ), schedule
 
 
 def test_both_finetunes_see_the_same_data_and_only_the_condition_differs(make_job):
@@ -118,10 +121,10 @@ def test_both_finetunes_see_the_same_data_and_only_the_condition_differs(make_jo
     for name in ("x0", "noise", "t", "image_tokens", "drop_text", "drop_image"):
         assert torch.equal(getattr(one, name), getattr(two, name))
     fraction = schedule.fraction(one.t)
-    clean = noise_conditions(backbone, one.conditions_with(torch.zeros(4, 8, 32)), make_condition_noise({"kind": "none"}), fraction,
-                             one.generators)  # fmt: skip
-    noised = noise_conditions(backbone, two.conditions_with(torch.zeros(4, 8, 32)), make_condition_noise(TIMENOISE), fraction,
-                              two.generators)  # fmt: skip
+    clean = noise_conditions(backbone, one.conditions_with(torch.zeros(4, 8, 32)), NO_NOISE,
+                             fraction, one.generators)  # fmt: skip
+    noised = noise_conditions(backbone, two.conditions_with(torch.zeros(4, 8, 32)), make_condition_noise(TIMENOISE),
+                              fraction, two.generators)  # fmt: skip
     assert torch.equal(clean.image_latent, one.conditions.image_latent)
     assert torch.equal(clean.text, noised.text)
     for name in backbone.noised_conditions:
@@ -134,7 +137,9 @@ def test_svd_is_told_the_level(make_job):
     job = make_job("svd")
     backbone = build("svd", plain(job.model))
     batch, schedule = batch_of(job, backbone)
-    noised = noise_conditions(backbone, batch.conditions, make_condition_noise(TIMENOISE), schedule.fraction(batch.t), batch.generators)
+    noised = noise_conditions(
+        backbone, batch.conditions, make_condition_noise(TIMENOISE), schedule.fraction(batch.t), batch.generators
+    )
     added = (noised.image_latent - batch.conditions.image_latent).flatten(1).std(1)
     assert torch.allclose(noised.noise_level, added, rtol=0.15)
 
@@ -145,7 +150,11 @@ def test_a_clip_does_not_depend_on_who_shares_its_batch(make_job):
     latents, settings, schedule = LatentSet(Path(job.latents)), settings_of(job), make_schedule(job.process)
     alone = assemble(backbone, schedule, latents, settings, 5, [7])
     shared = assemble(backbone, schedule, latents, settings, 5, [2, 7, 1])
-    assert torch.equal(alone.x0[0], shared.x0[1]) and torch.equal(alone.noise[0], shared.noise[1]) and alone.t[0] == shared.t[1]
+    assert (
+        torch.equal(alone.x0[0], shared.x0[1])
+        and torch.equal(alone.noise[0], shared.noise[1])
+        and alone.t[0] == shared.t[1]
+    )
 
 
 def test_conditional_frame_is_random_for_dynamicrafter_and_first_for_the_others(make_job):
@@ -178,7 +187,9 @@ def test_every_epoch_is_a_permutation_of_all_clips():
 
 
 def test_learning_rate(make_job):
-    settings = settings_of(make_job("svd", steps=100)).model_copy(update={"warmup": 10, "schedule": "cosine", "learning_rate": 1.0})
+    settings = settings_of(make_job("svd", steps=100)).model_copy(
+        update={"warmup": 10, "schedule": "cosine", "learning_rate": 1.0}
+    )
     assert learning_rate(settings, 0) == pytest.approx(0.1, abs=0.01)
     assert learning_rate(settings, 50) == pytest.approx(0.5, abs=0.01)
     assert learning_rate(settings.model_copy(update={"schedule": "constant"}), 99) == 1.0
