@@ -18,28 +18,32 @@ SPEC = {
 COLOURS = ("red", "green", "blue", "grey")
 
 
-class Clips:
+@pytest.fixture(scope="session")
+def clips_folder(tmp_path_factory):
     """32 clips of two frames: a plain picture of a colour with a bright bar; the caption names the colour."""
+    from pipeline.data.schema import ClipWriter, encode_frames
 
-    def __init__(self):
-        rng = np.random.default_rng(0)
-        self.captions = [f"a {COLOURS[index % 4]} picture with a bar" for index in range(32)]
-        self._frames = np.full((32, 2, 32, 32, 3), 40, np.uint8)
-        for index in range(32):
-            self._frames[index, ..., index % 4 if index % 4 < 3 else slice(None)] = rng.integers(120, 180)
-            place = rng.integers(0, 28)
-            self._frames[index, :, :, place : place + 4] = 230
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-    def frames(self, rows) -> np.ndarray:
-        return self._frames[list(rows)]
+    folder, rng = tmp_path_factory.mktemp("clips") / "set", np.random.default_rng(0)
+    writer = ClipWriter(folder, rows_per_shard=64)
+    numbers = dict.fromkeys(("start_frame", "window", "source_height", "source_width"), 0)
+    rates = {"native_fps": 9.0, "fps": 3.0, "stride": 3, "requested_stride": 3}
+    for index in range(32):
+        colour, place = COLOURS[index % 4], rng.integers(0, 28)
+        frames = np.full((2, 32, 32, 3), 40, np.uint8)
+        frames[..., index % 4 if colour != "grey" else slice(None)] = rng.integers(120, 180)
+        frames[:, :, place : place + 4] = 230
+        texts = {"id": str(index), "caption": f"a {colour} picture with a bar", "frames": encode_frames(frames)}
+        empty = dict.fromkeys(("source", "label", "decoder", "transform"), "")
+        writer.add({**texts, **numbers, **rates, **empty})
+    writer.close()
+    return folder
 
 
 @pytest.fixture(scope="session")
-def clips() -> Clips:
-    return Clips()
+def clips(clips_folder):
+    from pipeline.data.schema import ClipSet
+
+    return ClipSet(clips_folder)
 
 
 @pytest.fixture(scope="session")

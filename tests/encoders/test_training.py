@@ -66,16 +66,15 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(build, clips):
         train_vae(encoders, clips, settings(vae_steps=2), "cpu", silent)
 
 
-def test_the_stage_writes_frozen_encoders_and_the_same_seed_gives_the_same_hashes(spec, clips, tmp_path, monkeypatch):
+def test_the_stage_writes_frozen_encoders_and_the_same_seed_gives_the_same_hashes(spec, clips_folder, tmp_path):
     from pipeline.stages import encoders as stage_module
 
     group = SimpleNamespace(training=settings(vae_steps=3, tower_steps=3), **spec)
-    monkeypatch.setattr("pipeline.data.schema.ClipSet", lambda folder: clips)
     numbers = []
 
     def run(name: str) -> Encoders:
         stage = SimpleNamespace(
-            params=SimpleNamespace(encoders={"tiny": group}), args=SimpleNamespace(name="tiny"), inputs=[tmp_path],
+            params=SimpleNamespace(encoders={"tiny": group}), args=SimpleNamespace(name="tiny"), inputs=[clips_folder],
             device="cpu", outputs=[tmp_path / name], log=logging.getLogger("test"),
             record=SimpleNamespace(metrics=lambda values, step=None: numbers.append(values)),
         )  # fmt: skip
