@@ -307,16 +307,25 @@ class Params(Group):
             known(f"backbones.{key}.encoders", spec.encoders, "encoders", self.encoders)
             known(f"backbones.{key}.latents", spec.latents, "latents", self.latents)
             known(f"backbones.{key}.initialise.latents", spec.initialise.latents, "latents", self.latents)
+            kind = "ve" if spec.family == "svd" else "vp"
+            if spec.process.kind != kind:
+                raise ValueError(
+                    f"backbones.{key}.process.kind: {spec.family} is a {kind} model, found {spec.process.kind}"
+                )
             expected = ("ddim",) if spec.process.kind == "vp" else ("euler", "heun")
             if spec.sampling.kind not in expected:
                 raise ValueError(f"backbones.{key}.sampling.kind: a {spec.process.kind} process needs {expected}")
         for key, spec in self.trainings.items():
             known(f"trainings.{key}.backbone", spec.backbone, "backbones", self.backbones)
             known(f"trainings.{key}.latents", spec.latents, "latents", self.latents)
-        weights = [*self.trainings, *(f"{name}-initial" for name in self.backbones)]
+        owners = {f"{name}-initial": name for name in self.backbones}
+        owners |= {name: spec.backbone for name, spec in self.trainings.items()}
         for key, spec in self.runs.items():
             known(f"runs.{key}.backbone", spec.backbone, "backbones", self.backbones)
-            known(f"runs.{key}.training", spec.training, "trainings (or <backbone>-initial)", weights)
+            known(f"runs.{key}.training", spec.training, "trainings (or <backbone>-initial)", owners)
+            if owners[spec.training] != spec.backbone:
+                owner = owners[spec.training]
+                raise ValueError(f"runs.{key}.training: {spec.training} is of {owner}, the row of {spec.backbone}")
             process = self.backbones[spec.backbone].process
             largest = 1.0 if process.kind == "vp" else process.sigma_max
             for data, start in spec.start:

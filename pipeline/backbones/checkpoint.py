@@ -38,6 +38,9 @@ def load_backbone(folder: Path, family: str | None = None, vae_hash: str | None 
         ) from None
     except (SafetensorError, ValueError) as error:
         raise PipelineError(f"the checkpoint {folder} is damaged ({error}); run its stage again") from None
+    lacking = [name for name in ("family", "model", "vae_hash") if name not in config]
+    if lacking:
+        raise PipelineError(f"the checkpoint {folder} is damaged ({CONFIG} lacks {lacking}); run its stage again")
     if family and config["family"] != family:
         raise PipelineError(
             f"{folder} holds a {config['family']} checkpoint, but {family} is asked for; "
@@ -50,7 +53,10 @@ def load_backbone(folder: Path, family: str | None = None, vae_hash: str | None 
             f"use the encoders it was trained with, or train again"
         )
     backbone = build(config["family"], config["model"])
-    missing, unexpected = backbone.load_state_dict(weights, strict=False)
+    try:
+        missing, unexpected = backbone.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise PipelineError(f"{folder}: shapes do not match its config: {error}") from None
     if missing or unexpected:
         raise PipelineError(
             f"{folder}: keys do not match its config: missing {missing[:3]}, unexpected {unexpected[:3]}"

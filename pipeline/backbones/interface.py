@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import PipelineError
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -92,6 +94,18 @@ class Backbone(nn.Module, ABC):
         return replace(conditions, **changed)
 
     dropped_with_image: ClassVar[tuple[str, ...]] = ()
+
+
+def set_norm_groups(network: nn.Module, groups: int) -> None:
+    """Groups of every GroupNorm, 32 in the released models. A group of one channel loses what the embedding of time and
+    frame rate adds to that channel, so that narrow models need fewer."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.GroupNorm):
+            if module.num_channels % groups:
+                raise PipelineError(
+                    f"model.norm_groups: {groups} does not divide the {module.num_channels} channels of {name}"
+                )
+            module.num_groups = groups
 
 
 def repeat_frames(latent: Tensor, frames: int) -> Tensor:

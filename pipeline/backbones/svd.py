@@ -5,11 +5,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pipeline.backbones.interface import Backbone, Conditions, repeat_frames
+from pipeline.backbones.interface import Backbone, Conditions, repeat_frames, set_norm_groups
 
 
 class StableVideoDiffusion(Backbone):
-    """``config``: ``unet`` (UNetSpatioTemporalConditionModel's fields), ``motion_bucket``, ``noise_level``."""
+    """``config``: ``unet`` (UNetSpatioTemporalConditionModel's fields), ``motion_bucket``, ``noise_level``; optionally
+    ``norm_groups``."""
 
     family = "svd"
     process = "ve"
@@ -25,6 +26,7 @@ class StableVideoDiffusion(Backbone):
         super().__init__()
         self.config = config
         self.unet = UNetSpatioTemporalConditionModel(**config["unet"])
+        set_norm_groups(self.unet, config.get("norm_groups", 32))
 
     @property
     def frames(self) -> int:

@@ -5,13 +5,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pipeline.backbones.interface import Backbone, Conditions
+from pipeline.backbones.interface import Backbone, Conditions, set_norm_groups
+from pipeline.backbones.lvdm_blocks import GROUPS
 from pipeline.backbones.lvdm_unet import LvdmUNet
 from pipeline.backbones.resampler import Resampler
 
 
 class VideoCrafter1(Backbone):
-    """``config``: ``unet`` (official fields), ``image_projector`` (fields of Resampler)."""
+    """``config``: ``unet`` (official fields), ``image_projector`` (fields of Resampler), optionally ``norm_groups``."""
 
     family = "videocrafter1"
     process = "vp"
@@ -22,6 +23,7 @@ class VideoCrafter1(Backbone):
         super().__init__()
         self.config = config
         self.unet = LvdmUNet(config["unet"])
+        set_norm_groups(self.unet, config.get("norm_groups", GROUPS))
         self.image_projector = Resampler(**config["image_projector"])
 
     @property

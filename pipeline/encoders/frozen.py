@@ -60,11 +60,14 @@ class Encoders(nn.Module):
     def load(cls, folder: Path, parts: tuple[str, ...] = PARTS) -> "Encoders":
         """The asked parts, frozen, in eval mode. Raises PipelineError where one is missing or is another."""
         try:
-            hashes = json.loads((folder / "encoders.json").read_text())["hashes"]
+            recorded = json.loads((folder / "encoders.json").read_text())["hashes"]
+            hashes = {name: recorded[name] for name in PARTS}
         except FileNotFoundError:
             raise PipelineError(
                 f"{folder} holds no encoders.json: it is not an encoders folder; run its stage again"
             ) from None
+        except (ValueError, KeyError) as error:
+            raise PipelineError(f"{folder}/encoders.json is damaged ({error}); run the stage again") from None
         for name in parts:
             if _weights_hash(folder / name) != hashes[name]:
                 raise PipelineError(

@@ -1,5 +1,6 @@
 """The moments that Analytic-Init starts from, on disk."""
 
+import hashlib
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -22,3 +23,9 @@ def read_moments(path: Path, vae_hash: str) -> tuple[Tensor, float]:
             f"point backbones.<name>.latents at latents of the same encoders"
         )
     return mean.float(), float(variance)
+
+
+def moments_hash(path: Path) -> str:
+    """sha256 of the file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,7 +24,7 @@ def run(stage):
     from pipeline.evaluation.conditions import condition_items
     from pipeline.sampling.batch import sample_batch
     from pipeline.sampling.generate import Generator
-    from pipeline.sampling.moments_file import read_moments
+    from pipeline.sampling.moments_file import moments_hash, read_moments
     from pipeline.sampling.writer import SampleWriter
 
     row, data = stage.params.runs[stage.args.run], stage.args.data
@@ -41,10 +41,13 @@ def run(stage):
     common = {
         "init": row.init,
         "start": start,
+        "sampling_seed": spec.sampling.seed,
         "vae": encoders.vae_hash,
         "weights": weights_hash(weights),
         **generator.describe(),
     }
+    if row.init == "analytic":
+        common["moments"] = moments_hash(moments_file)
     writer = SampleWriter(stage.outputs[0], study)
     size = spec.sampling.batch_size
     for begin in tqdm(range(0, len(items), size), unit="batch", disable=None):

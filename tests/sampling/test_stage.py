@@ -1,0 +1,124 @@
+"""The stage sample from folders to a folder: its manifest, its refusals, and memory bounded by the batch."""
+
+import json
+import logging
+import weakref
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.backbones.checkpoint import save_backbone, weights_hash
+from pipeline.data.schema import ClipSet
+from pipeline.errors import PipelineError
+from pipeline.evaluation.samples import read_manifest
+from pipeline.stages import sample as stage_module
+
+EVALUATION = SimpleNamespace(seed=0, conditions=3, reference=4, allow_few=False, seeds=[0, 7])
+
+
+@pytest.fixture
+def run(make_backbone, make_generator, encoders_folder, encoders, clips_folder, moments, processes, tmp_path):
+    """Runs the stage; returns the samples folder. Keyword arguments replace fields of the row or of sampling."""
+
+    def call(family: str, data: str, name: str = "samples", init: str = "standard", vae=None, mean=None, **sampling):
+        weights, moments_file = tmp_path / "weights", tmp_path / "moments.safetensors"
+        save_backbone(weights, make_backbone(family), vae or encoders.vae_hash, {})
+        mean = moments[0] if mean is None else mean
+        save_file({"mean": mean, "variance": torch.tensor(moments[1])}, moments_file, {"vae_hash": encoders.vae_hash})
+        start = SimpleNamespace(ucf101=50.0 if family == "svd" else 0.96, imagebench=20.0 if family == "svd" else 0.92)
+        generator = make_generator(family, **{"seed": 5, **sampling})
+        stage = SimpleNamespace(
+            args=SimpleNamespace(run="row", data=data),
+            params=SimpleNamespace(
+                runs={"row": SimpleNamespace(backbone=family, init=init, start=start)},
+                backbones={family: SimpleNamespace(process=processes[family], sampling=generator.sampling)},
+                evaluation=EVALUATION,
+                study=SimpleNamespace(height=64, fps=8),
+            ),
+            inputs=[weights, encoders_folder, moments_file, clips_folder],
+            outputs=[tmp_path / name],
+            device="cpu",
+            log=logging.getLogger("test"),
+            record=SimpleNamespace(metrics=lambda *_, **__: None, artifact=lambda *_: None, params=lambda *_: None),
+        )
+        stage_module.run(stage)
+        return tmp_path / name
+
+    return call
+
+
+SAMPLER = {
+    "svd": {"guidance_min", "guidance_max", "standard_std"},
+    "dynamicrafter": {"guidance", "guidance_rescale", "eta", "init_form", "spacing"},
+}
+TOLD = {"svd": {"fps", "motion_bucket", "noise_level"}, "dynamicrafter": {"fps"}}
+
+
+@pytest.mark.parametrize("family", SAMPLER)
+@pytest.mark.parametrize("data", ["ucf101", "imagebench"])
+def test_manifest_holds_everything_that_a_clip_was_made_from(run, encoders, clips, tmp_path, family, data):
+    folder = run(family, data, init="analytic")
+    entries = read_manifest(folder)
+    fields = {"id", "condition_id", "prompt", "seed", "sampling_seed", "init", "start", "vae", "weights", "moments"}
+    fields |= {"sampler", "times", "initial_std"} | SAMPLER[family] | TOLD[family]
+    fields |= {"video", "condition"} if data == "imagebench" else set()
+    for entry in entries:
+        place = clips.ids.index(entry["condition_id"])
+        assert set(entry) == fields
+        assert (entry["prompt"], entry["fps"]) == (clips.captions[place], clips.fps[place])
+        assert (entry["vae"], entry["weights"]) == (encoders.vae_hash, weights_hash(tmp_path / "weights"))
+        assert (entry["init"], entry["sampling_seed"], len(entry["moments"])) == ("analytic", 5, 64)
+    starts = {("svd", "ucf101"): 50.0, ("svd", "imagebench"): 20.0, ("dynamicrafter", "ucf101"): 0.96}
+    assert {entry["start"] for entry in entries} == {starts.get((family, data), 0.92)}
+    if data == "imagebench":
+        assert [entry["id"] for entry in entries] == clips.ids and {entry["seed"] for entry in entries} == {0}
+    else:
+        assert [entry["seed"] for entry in entries] == [0] * 3 + [7] * 3
+        assert len({entry["id"] for entry in entries}) == 6 and len({entry["condition_id"] for entry in entries}) == 3
+    assert ClipSet(folder).ids == [entry["id"] for entry in entries]
+
+
+def test_a_standard_start_names_no_moments(run):
+    assert all("moments" not in entry for entry in read_manifest(run("svd", "ucf101")))
+
+
+def test_batch_size_changes_no_clip(run):
+    one, five = (
+        run("dynamicrafter", "ucf101", "one", batch_size=1),
+        run("dynamicrafter", "ucf101", "five", batch_size=5),
+    )
+    first, second = (ClipSet(folder).frames(range(6)).astype(int) for folder in (one, five))
+    assert np.abs(first - second).max() <= 1
+    assert np.abs(first[0] - first[3]).mean() > 2, "replicates of one condition differ"
+    assert (one / "manifest.jsonl").read_text() == (five / "manifest.jsonl").read_text()
+
+
+def test_weights_of_another_vae_are_refused(run):
+    with pytest.raises(PipelineError, match=r"was trained on latents of VAE f{12}"):
+        run("svd", "ucf101", vae="f" * 64)
+
+
+def test_moments_that_are_not_finite_stop_the_stage(run):
+    with pytest.raises(PipelineError, match=r"not finite at sigma 50 for items \[0, 1\]"):
+        run("svd", "ucf101", init="analytic", mean=torch.full((4, 4, 8, 8), torch.nan))
+
+
+def test_the_stage_keeps_no_batch_that_is_written(run, monkeypatch):
+    """However many clips there are, one batch of videos is alive while the next is made."""
+    made, alive, sizes = [], [], []
+
+    def fake(generator, encoders, clips, items, seed, device):
+        alive.append(sum(reference() is not None for reference in made))
+        videos = np.zeros((len(items), 4, 32, 32, 3), np.uint8)
+        made.append(weakref.ref(videos))
+        sizes.append(len(items))
+        return videos, [{}] * len(items)
+
+    monkeypatch.setattr("pipeline.sampling.batch.sample_batch", fake)
+    folder = run("videocrafter1", "imagebench", batch_size=1)
+    assert sizes == [1] * 8 and max(alive) <= 1
+    assert len((folder / "manifest.jsonl").read_text().splitlines()) == 8
+    assert json.loads((folder / "manifest.jsonl").read_text().splitlines()[0])["prompt"] == "a red ball, 0"
