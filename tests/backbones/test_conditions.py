@@ -82,7 +82,6 @@ def test_conditions_hold_the_family_s_own_and_leave_the_others_out(make_backbone
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", ["fps", "model_time"])
-@pytest.mark.xfail(reason="the demo's width 32 in 32 groups: its networks hear neither time nor fps", strict=True)
 def test_the_demo_s_networks_hear_frame_rate_and_time(demo, recipe, family, name):
     """With one channel a group, GroupNorm takes away what the embedding of time, fps or motion adds to a channel."""
     assert hears(demo[family]["model"], recipe, family, name)
