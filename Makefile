@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 LOCK ?= envs/requirements-cpu.lock
+# tests at once
+JOBS ?= 2
 VENV := .venv
 RUN := . $(VENV)/bin/activate &&
 
@@ -16,7 +18,7 @@ table3: $(VENV)/.ready
 	$(RUN) snakemake --cores all reports/table3.csv
 
 test: $(VENV)/.ready
-	$(RUN) pytest -m "not browser and not smoke" $(ARGS)
+	$(RUN) OMP_NUM_THREADS=1 pytest -n $(JOBS) -m "not browser and not smoke" $(ARGS)
 
 browser: $(VENV)/.ready
 	$(RUN) pytest -m browser $(ARGS)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = [
@@ -53,7 +54,7 @@ class Workspace:
 
     def run(self, *command: str, ok: bool = True) -> str:
         process = self.popen(*command)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=600)
         if ok:
             assert process.returncode == 0, f"{' '.join(command)}\n{output[-6000:]}"
         else:
@@ -148,13 +149,20 @@ def commit(workspace: Workspace, message: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Workspace:
-    """Run by Snakemake to the end, committed."""
-    workspace = make_workspace(tmp_path_factory.mktemp("engine") / "project")
-    workspace.snakemake()
-    workspace.executed()
-    commit(workspace, "run")
-    return workspace
+def finished(tmp_path_factory, worker_id) -> Workspace:
+    """Run by Snakemake to the end, committed; made once for all of pytest-xdist's workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "engine"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "ready").exists():
+            shutil.rmtree(folder / "project", ignore_errors=True)
+            workspace = make_workspace(folder / "project")
+            workspace.snakemake()
+            workspace.executed()
+            commit(workspace, "run")
+            (folder / "ready").touch()
+    return Workspace(folder / "project")
 
 
 @pytest.fixture
