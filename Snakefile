@@ -10,14 +10,19 @@ from pipeline.engine import snakemake_rules as rules_of
 from pipeline.engine.ledger import Ledger
 from pipeline.errors import PipelineError
 
-ledger = Ledger(workflow.basedir)
 stale_jobs = set()
-if workflow.is_main_process:
-    try:
-        if not workflow.dryrun:
-            held = rules_of.hold()
-            tracking.prepare_store(ledger.root)
+try:
+    ledger = Ledger(workflow.basedir)
+    if workflow.is_main_process:
         stale_jobs = rules_of.mark_stale(ledger)
+except PipelineError as error:
+    sys.exit(f"error: {error}")
+
+
+onstart:
+    try:
+        rules_of.hold()
+        tracking.prepare_store(ledger.root)
     except PipelineError as error:
         sys.exit(f"error: {error}")
 

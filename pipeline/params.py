@@ -7,8 +7,8 @@ A stage never sees this whole: the runner hands it ``Declared``, the part that d
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
 
 from pipeline.errors import PipelineError
 
@@ -340,10 +340,10 @@ class Params(Group):
 def load_params(path: Path) -> Params:
     """Read and validate; raises PipelineError that names every wrong key by its path."""
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = YAML(typ="safe").load(path.read_text())  # YAML 1.2, as DVC: no is a word
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; `python -m pipeline preset demo` writes one") from None
-    except yaml.YAMLError as error:
+    except YAMLError as error:
         raise PipelineError(f"{path} is not valid YAML: {error}") from None
     return validate_params(raw, str(path))
 

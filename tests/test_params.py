@@ -105,7 +105,7 @@ def test_every_parameter_is_declared_by_some_stage():
     leaves = []
 
     def walk(node, path):
-        if hasattr(node, "model_fields") and not isinstance(node, dict):
+        if hasattr(type(node), "model_fields") and not isinstance(node, dict):
             node = {name: getattr(node, name) for name in type(node).model_fields}
         if isinstance(node, dict):
             for key, value in node.items():

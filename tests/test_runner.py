@@ -77,6 +77,8 @@ class Project:
         return subprocess.Popen(
             [sys.executable, "-c", START, *arguments], cwd=self.path, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # A shell's background job ignores SIGINT, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def outputs(self) -> list[str]:

@@ -48,13 +48,16 @@ class Ledger:
         except NotDvcRepoError as error:
             raise PipelineError(f"{error}; run this in the project's folder (without git: see README)") from None
         except DvcException as error:
+            if "not a git repository" in str(error):
+                hint = "without git, tell DVC so once: dvc config --local core.no_scm true"
+                raise PipelineError(f"{error}; {hint}") from None
             raise PipelineError(f"dvc.yaml or params.yaml cannot be read: {error}") from None
         self.root = Path(self.repo.root_dir)
 
     @cached_property
     def entries(self) -> dict[str, StageEntry]:
-        """Every job by its address."""
-        return {stage.addressing: self._entry(stage) for stage in self._stages}
+        """Every job by its address (DVC's own, but for where one is: that one is relative to the working folder)."""
+        return {stage.name: self._entry(stage) for stage in self._stages}
 
     def _relative(self, path: str) -> str:
         return os.path.relpath(path, self.root)
@@ -110,8 +113,14 @@ class Ledger:
         return sorted(inside) or [path]
 
     def stale(self) -> set[str]:
-        """Addresses that DVC calls changed, closed downstream."""
-        changed = set(self.repo.status())
+        """Addresses that DVC calls changed, closed downstream. Raises PipelineError while another pipeline's job runs."""
+        from dvc.lock import LockError
+
+        names = {stage.addressing: stage.name for stage in self._stages}
+        try:
+            changed = {names.get(address, address) for address in self.repo.status()}
+        except LockError as error:
+            raise PipelineError(f"another pipeline works in this folder; wait for it or stop it. {error}") from None
         stale = {address for address in changed if address in self.entries}
         unknown = changed - stale
         if unknown:
@@ -130,7 +139,7 @@ class Ledger:
     def hashes(self, entry: StageEntry, kind: str) -> dict[str, str]:
         """Content hashes of a job's ``inputs``, ``code`` or ``outputs`` as DVC computes them (cached by mtime)."""
         wanted = set(getattr(entry, kind))
-        stage = next(stage for stage in self._stages if stage.addressing == entry.address)
+        stage = next(stage for stage in self._stages if stage.name == entry.address)
         candidates = stage.outs if kind == "outputs" else stage.deps
         found = {}
         for item in candidates:

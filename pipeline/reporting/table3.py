@@ -130,7 +130,7 @@ def _legend(runs, measured: Mapping[str, Measurement], ratings) -> str:
     for over, count, seeds in spreads:
         if over == "seeds":
             lines.append(f"- ± standard deviation over {seeds} sampling seeds of {count} clips each.")
-        else:
+        elif count:
             lines.append(
                 f"- ± standard deviation over disjoint subsets of {count} clips each (one sampling seed). Subsets are "
                 "smaller than the set, so this is usually wider than the spread of the value itself."
