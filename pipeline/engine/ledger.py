@@ -113,7 +113,7 @@ class Ledger:
         return sorted(inside) or [path]
 
     def stale(self) -> set[str]:
-        """Addresses that DVC calls changed, closed downstream. Raises PipelineError while another pipeline's job runs."""
+        """Addresses that DVC calls changed, closed downstream; PipelineError while another pipeline's job runs."""
         from dvc.lock import LockError
 
         names = {stage.addressing: stage.name for stage in self._stages}
