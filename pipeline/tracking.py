@@ -265,7 +265,8 @@ class Record:
 
 def _tag_name(name: str) -> str:
     """MLflow refuses names with characters that a path may have."""
-    return "".join(letter if letter.isalnum() or letter in "_-./ :" else "_" for letter in name)[:240]
+    safe = "".join(letter if letter.isalnum() or letter in "_-./ :" else "_" for letter in name)
+    return safe.replace("..", "__")[:240]  # nor one that climbs, as the path of data outside the project does
 
 
 def _flatten(values: Any, path: str = ""):

@@ -96,15 +96,27 @@ def decode_video(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
         _check_whole(path)
     if not 0 < native_fps < 1000:
         raise Reject("not_a_video", f"its frame rate is {native_fps}")
-    rows = []
-    for place in choose_windows(rule, id, total, native_fps):
-        wanted = [place["start"] + place["stride"] * k for k in range(rule.frames)]
-        try:
-            frames = reader.get_batch(wanted).asnumpy()
-        except Exception as error:
-            raise Reject("undecodable", _short(error)) from None
-        rows.append(_row(frames, rule, place, native_fps, f"decord {decord.__version__}"))
-    return rows
+    places = choose_windows(rule, id, total, native_fps)
+    numbers = [[place["start"] + place["stride"] * k for k in range(rule.frames)] for place in places]
+    try:
+        frames = _read(reader, {number for window in numbers for number in window})
+    except Exception as error:
+        raise Reject("undecodable", _short(error)) from None
+    version = f"decord {decord.__version__}"
+    return [
+        _row(np.stack([frames[number] for number in window]), rule, place, native_fps, version)
+        for window, place in zip(numbers, places, strict=True)
+    ]
+
+
+def _read(reader, wanted: set[int]) -> dict[int, np.ndarray]:
+    """Frames by number, read one after another from the first: after a seek decord gives other frames in AVI files."""
+    frames = {}
+    for number in range(max(wanted) + 1):
+        frame = reader.next()
+        if number in wanted:
+            frames[number] = frame.asnumpy()
+    return frames
 
 
 def decode_picture(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:

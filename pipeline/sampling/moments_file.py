@@ -1,6 +1,7 @@
 """The moments that Analytic-Init starts from, on disk."""
 
 import hashlib
+import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,8 +14,9 @@ def read_moments(path: Path, vae_hash: str) -> tuple[Tensor, float]:
     """Mean (C, F, h, w), float32, and variance. Raises PipelineError for another VAE's moments or a damaged file."""
     try:
         with safe_open(path, framework="pt") as file:
-            found, mean, variance = file.metadata(), file.get_tensor("mean"), file.get_tensor("variance")
-    except (SafetensorError, FileNotFoundError) as error:
+            mean, variance = file.get_tensor("mean"), file.get_tensor("variance")
+            found = json.loads((file.metadata() or {})["moments"])
+    except (SafetensorError, FileNotFoundError, KeyError) as error:
         raise PipelineError(f"{path} holds no moments ({error}); run the stage moments again") from None
     if found["vae_hash"] != vae_hash:
         raise PipelineError(

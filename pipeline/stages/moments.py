@@ -4,6 +4,8 @@ Latents are samples of the VAE's posterior: the mean is that of the posterior me
 own. One pass in float64; the clips are the first moments.clips of the set in its (listing) order.
 """
 
+import json
+
 import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
@@ -26,11 +28,9 @@ def run(stage):
         rows = latents.batch(list(range(start, min(start + BATCH, count))), ("mean", "logvar"))
         scale = latents.scaling_factor
         moments.update(rows["mean"].double() * scale, rows["logvar"].double().exp() * scale**2)
-    metadata = {
-        "count": str(moments.count),
-        "vae_hash": latents.vae_hash,
-        "scaling_factor": str(latents.scaling_factor),
-    }
+    # One entry: safetensors writes several in a random order, and the same moments must be the same bytes.
+    about = {"count": moments.count, "vae_hash": latents.vae_hash, "scaling_factor": latents.scaling_factor}
+    metadata = {"moments": json.dumps(about)}
     variance = torch.tensor(moments.variance, dtype=torch.float64)
     save_file({"mean": moments.mean.contiguous(), "variance": variance}, stage.outputs[0], metadata)
     rms = moments.mean.square().mean().sqrt().item()
