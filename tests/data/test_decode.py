@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.data.decode import Reject, choose_windows, decode_picture, decode_video, resize_and_crop
 from pipeline.data.schema import decode_frames
+from pipeline.data.video_file import write_video
 
 IDS = [f"clip{number}" for number in range(300)]
 
@@ -73,6 +74,18 @@ def test_frames_equal_those_of_an_independent_decoder_to_the_pixel(tmp_path, mak
         assert np.array_equal(decode_frames(row["frames"]), reference[taken])
         assert row["fps"] == pytest.approx(30 / row["stride"]) and row["native_fps"] == pytest.approx(30)
         assert (row["source_height"], row["source_width"]) == (48, 64)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_last_frames_of_an_avi_are_its_own(tmp_path, make, seed):
+    """After a seek decord gives another picture for the last frames of such files."""
+    path = tmp_path / "a.avi"
+    frames = np.random.default_rng(seed).integers(0, 255, (48, 4, 4, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    write_video(path, frames, 9, {"crf": "10", "preset": "veryfast"})
+    (row,) = decode_video(path, f"id{seed}", make.clip_rule(kind="fixed_fps", fps=3))
+    assert row["stride"] == 3
+    taken = [row["start_frame"] + k * 3 for k in range(16)]
+    assert np.array_equal(decode_frames(row["frames"]), make.decode_all(path)[taken])
 
 
 def test_resized_clip_is_the_independent_frames_with_the_written_transform(tmp_path, make):

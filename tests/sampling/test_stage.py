@@ -27,7 +27,11 @@ def run(make_backbone, make_generator, encoders_folder, encoders, clips_folder, 
         weights, moments_file = tmp_path / "weights", tmp_path / "moments.safetensors"
         save_backbone(weights, make_backbone(family), vae or encoders.vae_hash, {})
         mean = moments[0] if mean is None else mean
-        save_file({"mean": mean, "variance": torch.tensor(moments[1])}, moments_file, {"vae_hash": encoders.vae_hash})
+        save_file(
+            {"mean": mean, "variance": torch.tensor(moments[1])},
+            moments_file,
+            {"moments": json.dumps({"vae_hash": encoders.vae_hash})},
+        )
         start = SimpleNamespace(ucf101=50.0 if family == "svd" else 0.96, imagebench=20.0 if family == "svd" else 0.92)
         generator = make_generator(family, **{"seed": 5, **sampling})
         stage = SimpleNamespace(

@@ -106,12 +106,16 @@ def test_memory_does_not_grow_with_the_clips(clips, tmp_path):
 
 def test_moments_are_read_and_those_of_another_vae_or_damaged_are_refused(tmp_path):
     path, mean = tmp_path / "moments.safetensors", torch.arange(8.0, dtype=torch.float64).reshape(2, 4)
-    save_file({"mean": mean, "variance": torch.tensor(0.25, dtype=torch.float64)}, path, {"vae_hash": "a" * 64})
+    save_file(
+        {"mean": mean, "variance": torch.tensor(0.25, dtype=torch.float64)},
+        path,
+        {"moments": json.dumps({"vae_hash": "a" * 64})},
+    )
     found, variance = read_moments(path, "a" * 64)
     assert torch.equal(found, mean.float()) and variance == 0.25
     with pytest.raises(PipelineError, match=r"moments of the latents of VAE a{12}, but the backbone uses VAE b{12}"):
         read_moments(path, "b" * 64)
-    save_file({"mean": mean}, path, {"vae_hash": "a" * 64})
+    save_file({"mean": mean}, path, {"moments": json.dumps({"vae_hash": "a" * 64})})
     with pytest.raises(PipelineError, match=r"holds no moments .*variance"):
         read_moments(path, "a" * 64)
     path.write_bytes(b"12")
