@@ -10,14 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline import presets  # noqa: E402
+from pipeline import presets, tracking  # noqa: E402
 
 
 def clone(folder: Path, preset: str, changes: dict | None = None) -> Path:
     """A clone of the committed project in ``folder`` with a preset and an overlay of it."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-    # A clone of a finished project would take its results from dvc.lock's cache entries: start from nothing.
-    (folder / "dvc.lock").unlink(missing_ok=True)
     tree = presets.preset(folder / "presets", preset)
     presets.overlay(tree, changes or {})
     presets.write(tree, folder / "params.yaml")
@@ -37,7 +35,7 @@ def recorded(folder: Path, metric: str) -> dict[str, list[float]]:
     """A metric of every tracked stage run, by stage."""
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{folder}/mlruns.db")
+    client = MlflowClient(tracking.tracking_uri(folder))
     found = defaultdict(list)
     for experiment in client.search_experiments():
         for run in client.search_runs([experiment.experiment_id], max_results=5000):

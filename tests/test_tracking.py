@@ -64,6 +64,15 @@ def test_one_run_keeps_parameters_metrics_tags_and_artifacts(tmp_path):
     assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["figure.png"]
 
 
+def test_data_outside_the_project_keeps_its_record(tmp_path):
+    """MLflow refuses names that climb, such as that of an input beside the project."""
+    tracking.prepare_store(tmp_path)
+    record(tmp_path, key(inputs={"../../data/own.csv": "abc"})).finish("FINISHED", 1, 1)
+    _, (run,) = runs(tmp_path)
+    assert run.info.status == "FINISHED" and run.data.tags["pipeline.stage"] == key().stage
+    assert "abc" in run.data.tags.values()
+
+
 def test_same_key_resumes_and_another_replaces(tmp_path):
     tracking.prepare_store(tmp_path)
     record(tmp_path, key()).finish("FAILED", 1, 1)
