@@ -105,7 +105,7 @@ def test_damaged_folder_is_an_error_and_no_traceback(tmp_path, what):
 
 def test_moments_of_another_vae_are_refused(tmp_path):
     tensors = {"mean": torch.ones(4, 16, 2, 2), "variance": torch.tensor(2.0, dtype=torch.float64)}
-    save_file(tensors, tmp_path / "m.safetensors", {"vae_hash": "a" * 64})
+    save_file(tensors, tmp_path / "m.safetensors", {"moments": json.dumps({"vae_hash": "a" * 64})})
     assert read_moments(tmp_path / "m.safetensors", "a" * 64)[1] == 2.0
     with pytest.raises(PipelineError, match=r"VAE aaaaaaaaaaaa, but the backbone uses VAE bbbbbbbbbbbb"):
         read_moments(tmp_path / "m.safetensors", "b" * 64)
