@@ -57,9 +57,9 @@ def read_metrics(path: Path) -> dict[str, Measurement]:
 def _to_json(measurement: Measurement) -> dict:
     numbers = {}
     for name, value in measurement.values.items():
-        numbers[name] = value.value
+        numbers[name] = _rounded(value.value)
         if value.spread is not None:
-            numbers[f"{name}_spread"] = value.spread
+            numbers[f"{name}_spread"] = _rounded(value.spread)
     return {
         **numbers,
         **{name: getattr(measurement, name) for name in COUNTS},
@@ -67,6 +67,11 @@ def _to_json(measurement: Measurement) -> dict:
         "provenance": measurement.provenance,
         "details": measurement.details,
     }
+
+
+def _rounded(number: float) -> float:
+    # Linear algebra libraries differ in the last digits from run to run; the ledger should see the same file.
+    return float(f"{number:.10g}")
 
 
 def _from_json(entry: dict) -> Measurement:

@@ -1,6 +1,7 @@
 """Numbers from features: every metric moves with the clips, small sets give none, spreads are what they claim."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from pipeline.evaluation.extract import MotionSize, extract_features, repeat_fir
 from pipeline.evaluation.feature_store import FeatureSet, read_features, write_features
 from pipeline.evaluation.frechet import frechet_distance
 from pipeline.evaluation.measure import MeasureSettings, measure
-from pipeline.evaluation.metric_file import METRICS, read_metrics, write_metrics
+from pipeline.evaluation.metric_file import METRICS, Value, read_metrics, write_metrics
 
 SETTINGS = MeasureSettings(seed=0, minimum=8, allow_few=False, subsets=4, is_splits=2)
 PROVENANCE = [{"role": "fvd", "name": "demo-conv3d", "hash": "a", "protocol": "p"}]
@@ -179,9 +180,21 @@ def test_metric_files_hold_flat_numbers_for_dvc_and_come_back_whole(tmp_path):
     write_metrics(tmp_path / "run.json", {"": found})
     document = json.loads((tmp_path / "run.json").read_text())
     assert all(isinstance(value, int | float | list) for value in document.values())
-    assert read_metrics(tmp_path / "run.json") == {"": found}
-    write_metrics(tmp_path / "controls.json", {"real": found, "repeated": found})
-    assert read_metrics(tmp_path / "controls.json") == {"real": found, "repeated": found}
+    back = read_metrics(tmp_path / "run.json")[""]
+    assert {name: value.value for name, value in back.values.items()} == pytest.approx(
+        {name: value.value for name, value in found.values.items()}, rel=1e-9
+    )
+    assert replace(back, values={}) == replace(found, values={})
+    write_metrics(tmp_path / "controls.json", {"real": back, "repeated": back})
+    assert read_metrics(tmp_path / "controls.json") == {"real": back, "repeated": back}
+
+
+def test_last_digits_of_linear_algebra_do_not_change_a_metric_file(tmp_path):
+    found = measure(invented(40, seed=1), invented(60, seed=2), SETTINGS)
+    nudged = {name: Value(v.value * (1 + 3e-14), v.spread * (1 - 3e-14)) for name, v in found.values.items()}
+    write_metrics(tmp_path / "run.json", {"": found})
+    write_metrics(tmp_path / "again.json", {"": replace(found, values=nudged)})
+    assert (tmp_path / "run.json").read_bytes() == (tmp_path / "again.json").read_bytes()
 
 
 def test_a_damaged_metric_file_names_itself(tmp_path):
