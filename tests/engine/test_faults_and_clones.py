@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+import psutil
 import pytest
 
 START = "runs.dynamicrafter-finetune-analytic.start.ucf101"
@@ -31,12 +32,16 @@ def test_sigkill_in_the_middle_then_either_engine_goes_on(workspace, engine):
     )
     process = workspace.popen(*command, start_new_session=engine == "dvc")
     wait_for(started(workspace, "sample_ucf101@dynamicrafter-finetune-analytic"))
+    jobs = psutil.Process(process.pid).children(recursive=True)
     if engine == "snakemake":
         process.kill()  # Snakemake alone: its jobs must not write behind the next run
     else:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
+    # DVC takes a dead process for a living one until the system has cleared it away.
+    _, alive = psutil.wait_procs(jobs, timeout=20)
+    assert jobs and not alive
     assert not (workspace.path / "samples/ucf101/dynamicrafter-finetune-analytic").exists()
     workspace.environment["STAGE_SECONDS"] = "0"
     workspace.executed()
