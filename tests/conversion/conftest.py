@@ -1,0 +1,73 @@
+"""Recipe and golden folder of the backbone tests, and a comparison relative to the largest absolute value."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+_spec = importlib.util.spec_from_file_location("backbone_fixtures", HERE.parent / "backbones/conftest.py")
+_shared = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_shared)
+golden, recipe = _shared.golden, _shared.recipe
+
+
+@pytest.fixture(scope="session")
+def official(recipe):
+    """Weights by the recipe for a table of rules; the norms are told by their names in the official code."""
+
+    def make(rules, extra: dict | None = None) -> dict:
+        shapes = {rule.official: rule.shape for rule in rules} | (extra or {})
+
+        def norm(key):
+            layer, _, kind = key.rpartition(".")
+            return kind == "weight" and layer.rpartition(".")[2].startswith(("norm", "ln_"))
+
+        return {key: 0.05 * recipe.draw(key, shape) + norm(key) for key, shape in shapes.items()}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def loaded():
+    """A library model in eval mode with these weights; strict."""
+
+    def load(model, state):
+        model.load_state_dict(state, strict=True)
+        return model.eval()
+
+    return load
+
+
+@pytest.fixture
+def close(request):
+    """Compares relative to the largest absolute value of the expected; prints the error (pytest -s)."""
+
+    def check(actual, expected, tolerance: float, name: str = "") -> None:
+        assert actual.shape == expected.shape
+        error = ((actual - expected).abs().max() / expected.abs().max()).item()
+        print(f"{request.node.name} {name}: {error:.1e}")
+        assert error <= tolerance, f"{name}: {error:.1e}"
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def reference() -> dict:
+    """Our own numbers for recipe weights; "largest": the largest absolute value of the whole output."""
+    return json.loads((HERE / "reference.json").read_text())
+
+
+@pytest.fixture
+def recorded(reference):
+    """Compares the first eight values and the largest with the recorded ones; float32 noise is up to 3e-6."""
+
+    def check(name: str, actual: torch.Tensor) -> None:
+        entry = reference[name]
+        want = torch.tensor(entry["first"])
+        assert (actual.flatten()[:8] - want).abs().max() <= 5e-5 * entry["largest"]
+        assert actual.abs().max().item() == pytest.approx(entry["largest"], rel=5e-5)
+
+    return check
