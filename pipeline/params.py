@@ -168,7 +168,8 @@ class Ddim(Group):
     eta: Fraction
     guidance: PositiveFloat
     guidance_rescale: Fraction
-    spacing: Literal["trailing", "uniform"]
+    spacing: Literal["trailing", "uniform", "released_trailing", "released_uniform"]  # released: with its roundings
+    last_step: Literal["x0", "alpha_0", "alpha_0_scaled"]  # where the last step ends; the released code's: alpha_0…
     init_form: Literal["kl", "released"]  # Analytic-Init with or without s_t
     seed: int
     batch_size: Positive

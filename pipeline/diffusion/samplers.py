@@ -21,16 +21,25 @@ def ddim(
     schedule: VPSchedule,
     eta: float,
     generators: list[torch.Generator],
+    last_step: str = "x0",
 ) -> Tensor:
-    """DDIM (Song et al. 2021) from ``timesteps[0]`` to X0, (B, …); ``eta`` 0 is deterministic, 1 is ancestral."""
+    """DDIM (Song et al. 2021) from ``timesteps[0]`` to X0, (B, …); ``eta`` 0 is deterministic, 1 is ancestral.
+
+    ``last_step``: ``x0`` ends at the estimate of X0. The released code ends at the noise level of step 0 (``alpha_0``,
+    VideoCrafter1) and, with DynamiCrafter, at the X0 scale of the last step besides (``alpha_0_scaled``).
+    """
     for index, step in enumerate(timesteps):
         t = torch.full((len(x),), step, dtype=torch.int64)
         x0 = denoise(x, t).float()
         _check_finite(x0, f"step {step}")
-        if index + 1 == len(timesteps):
+        last = index + 1 == len(timesteps)
+        if last and last_step == "x0":
             return x0
         alpha, sigma, scale = schedule.coefficients(t, x)
-        alpha_next, sigma_next, scale_next = schedule.coefficients(torch.full_like(t, timesteps[index + 1]), x)
+        following = 0 if last else timesteps[index + 1]
+        alpha_next, sigma_next, scale_next = schedule.coefficients(torch.full_like(t, following), x)
+        if last and last_step == "alpha_0_scaled":
+            scale_next = scale
         eps = (x - alpha * scale * x0) / sigma
         # At zero terminal SNR the ratio is sigma_next / 1 times 1; rounding may push the root's argument below 0.
         ratio = (1 - (alpha / alpha_next).square()).clamp(min=0).sqrt()

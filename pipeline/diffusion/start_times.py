@@ -1,5 +1,6 @@
 """The times that a sampler visits, from a start before T. Exactly as many as asked, for every start."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,18 +16,34 @@ def vp_timesteps(last: int, steps: int, spacing: str) -> list[int]:
     """``steps`` distinct steps falling from ``last`` = M - 1 to 0 or above.
 
     ``trailing``: equal strides of M / steps ending at the first step of each; ``uniform``: evenly from M - 1 to 0.
-    Integer arithmetic: the released code's floats give 51 steps for M = 920. Raises PipelineError for M < steps.
+    Integer arithmetic: the released code's floats give 51 steps for M = 920. ``released_trailing`` and
+    ``released_uniform`` are the released code's own, which give other numbers of steps (up to 53 for uniform) and, for
+    uniform, begin below M - 1. Raises PipelineError for M < steps, and for released steps below 0.
     """
     start = last + 1
     if start < steps:
         raise PipelineError(
             f"sampling: {steps} steps do not fit below the start M = {start}; raise start or lower steps"
         )
+    if spacing.startswith("released_"):
+        return _released_timesteps(start, steps, spacing)
     if spacing == "trailing":
         return [(2 * start * (steps - i) + steps) // (2 * steps) - 1 for i in range(steps)]
     if steps == 1:
         return [last]
     return [(2 * last * (steps - 1 - i) + steps - 1) // (2 * (steps - 1)) for i in range(steps)]
+
+
+def _released_timesteps(start: int, steps: int, spacing: str) -> list[int]:
+    if spacing == "released_uniform":
+        return [step + 1 for step in range(0, start, start // steps)][::-1]
+    falling = (np.round(np.arange(start, 0, -start / steps)).astype(int) - 1).tolist()
+    if falling[-1] < 0:
+        raise PipelineError(
+            f"sampling: the released code's trailing spacing gives {len(falling)} steps for M = {start}, the last at "
+            f"{falling[-1]}, and stops with an index error; use spacing trailing, or another start"
+        )
+    return falling
 
 
 def ve_sigmas(sigma_start: float, sigma_min: float, rho: float, steps: int) -> Tensor:

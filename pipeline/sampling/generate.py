@@ -52,6 +52,7 @@ class Generator:
             "init_form",
             "standard_std",
             "spacing",
+            "last_step",
         )
         return {name: getattr(self.sampling, name) for name in names if hasattr(self.sampling, name)}
 
@@ -88,7 +89,8 @@ class Generator:
             return self.schedule.x0_from_output(output.float(), x_t, t)
 
         if self.schedule.kind == "vp":
-            return samplers.ddim(denoise, x, self.times, self.schedule, self.sampling.eta, generators)
+            settings = self.sampling
+            return samplers.ddim(denoise, x, self.times, self.schedule, settings.eta, generators, settings.last_step)
         return {"euler": samplers.euler, "heun": samplers.heun}[self.sampling.kind](denoise, x, self.times)
 
     def _guidance_scale(self, frames: int) -> Tensor:

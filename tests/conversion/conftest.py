@@ -1,6 +1,5 @@
-"""Recipe and golden folder of the backbone tests, and a comparison relative to the largest absolute value."""
+"""Official weights by the recipe, and a comparison relative to the largest absolute value."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,10 +7,6 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("backbone_fixtures", HERE.parent / "backbones/conftest.py")
-_shared = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_shared)
-golden, recipe = _shared.golden, _shared.recipe
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,8 @@ PROCESS = {
     ),
 }  # fmt: skip
 DDIM = Ddim(
-    kind="ddim", steps=4, eta=0.0, guidance=1.0, guidance_rescale=0.0, spacing="trailing", init_form="kl", seed=0,
+    kind="ddim", steps=4, eta=0.0, guidance=1.0, guidance_rescale=0.0, spacing="trailing", last_step="x0",
+    init_form="kl", seed=0,
     batch_size=2,
 )  # fmt: skip
 EDM = Edm(kind="euler", steps=4, guidance_min=1.0, guidance_max=1.0, standard_std="sigma", seed=0, batch_size=2)

@@ -150,7 +150,7 @@ def test_description_names_times_start_and_every_setting(make_generator, moments
         assert (told["times"][0], len(told["times"])) == (50.0, 5) and told["times"][-1] == 0
         assert told["initial_std"] == pytest.approx(math.sqrt(2500.3))
     else:
-        assert set(told) == common | {"guidance", "guidance_rescale", "eta", "init_form", "spacing"}
+        assert set(told) == common | {"guidance", "guidance_rescale", "eta", "init_form", "spacing", "last_step"}
         assert (told["times"][0], len(told["times"])) == (959, 4)
 
 
@@ -167,3 +167,19 @@ def test_an_estimate_that_is_not_finite_stops_with_the_step_and_the_item(make_ge
     monkeypatch.setattr(generator.backbone, "forward", broken)
     with pytest.raises(PipelineError, match=r"not finite at (step 959|sigma 50) for items \[1\] of the batch"):
         generate(generator)
+
+
+@pytest.mark.parametrize(("last_step", "scale"), [("alpha_0", 1.0), ("alpha_0_scaled", None)])
+def test_released_last_step_ends_at_the_noise_level_of_step_0(make_generator, generate, calls, last_step, scale):
+    """Its latent keeps the noise of step 0 and, scaled, the factor s_t of the last step."""
+    generator, seen = make_generator("dynamicrafter"), calls("dynamicrafter")
+    x0 = generate(generator)
+    x_last, t = seen[-1][0], int(seen[-1][1][0])
+    schedule = generator.schedule
+    alpha, sigma, factor = (values[t].item() for values in (schedule.alphas, schedule.sigmas, schedule.scales))
+    eps = (x_last - alpha * factor * x0) / sigma
+    kept = factor if scale is None else scale
+    expected = schedule.alphas[0] * kept * x0 + schedule.sigmas[0] * eps
+    found = generate(make_generator("dynamicrafter", last_step=last_step))
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert not torch.allclose(found, x0, atol=1e-4)

@@ -56,7 +56,7 @@ def run(make_backbone, make_generator, encoders_folder, encoders, clips_folder, 
 
 SAMPLER = {
     "svd": {"guidance_min", "guidance_max", "standard_std"},
-    "dynamicrafter": {"guidance", "guidance_rescale", "eta", "init_form", "spacing"},
+    "dynamicrafter": {"guidance", "guidance_rescale", "eta", "init_form", "spacing", "last_step"},
 }
 TOLD = {"svd": {"fps", "motion_bucket", "noise_level"}, "dynamicrafter": {"fps"}}
 

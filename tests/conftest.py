@@ -1,0 +1,54 @@
+"""Weights and inputs by the golden folder's recipe: normal draws seeded by the key, so that no layer stays at zero."""
+
+import json
+import os
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Recipe:
+    """``draw``: an input; ``fill``: weights of 0.05 times a draw, norm weights of 1 plus that."""
+
+    @staticmethod
+    def draw(key: str, shape) -> torch.Tensor:
+        return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(zlib.crc32(key.encode())))
+
+    def fill(self, module: nn.Module) -> nn.Module:
+        """The module in eval mode with every weight from its key."""
+        norms = {
+            f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.GroupNorm | nn.LayerNorm)
+        }
+        state = module.state_dict()
+        module.load_state_dict(
+            {key: 0.05 * self.draw(key, value.shape) + (key in norms) for key, value in state.items()}
+        )
+        return module.eval()
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    return Recipe()
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Reads a JSON file of the reference numbers of the official code; skips where they are not."""
+    folder = Path(os.environ.get("PIPELINE_GOLDEN") or ROOT.parent / "shared" / "golden") / "lvdm"
+    if not folder.is_dir():
+        pytest.skip(f"no reference numbers of the official code at {folder} (set PIPELINE_GOLDEN)")
+
+    def read(name: str):
+        """A JSON file, and the tensors that lie beside it."""
+        from safetensors.torch import load_file
+
+        meta = json.loads((folder / f"{name}.json").read_text())
+        beside = [folder / f"{name}_expected.safetensors", folder / f"{name}.safetensors"]
+        return meta, next((load_file(path) for path in beside if path.exists()), {})
+
+    return read
