@@ -1,9 +1,9 @@
 """C3D finetuned on UCF101 as TGANv2 uses it for the inception score (pfnet-research/tgan2; Tran et al. 1412.0767).
 
 Clips in [-1, 1] become BGR times 128, are resized to 112 x 112 with corners aligned, and 128 minus a mean volume is
-added. The mean volume as published is (3, 16, 128, 171), BGR: rows 8:120 and columns 30:142 of it are taken; of one
-128 wide, [8:120] both ways; one of 112 x 112 is taken whole. tgan2's own lines cut [8:120] both ways whatever the
-width: ``mean_column=8`` gives that for a wide volume. The cut volume is among the weights and so in their hash.
+added. The mean volume is stored wider, (3, 16, 128, 171) or 128 both ways, BGR: [8:120] of both directions is taken, as
+in the IS of TGANv2; one of 112 x 112 is taken whole. ``mean_column=30`` cuts the middle of a wide volume instead. The
+cut volume is among the weights and so in their hash.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from pipeline.evaluation.published.resize import resize_frames
 
 WEIGHTS = "model.safetensors"
 CLASSES, FRAMES, SIZE = 101, 16, 112
-FIRST_COLUMN = {112: 0, 128: 8, 171: 30}  # by the width of the stored mean
+FIRST_COLUMN = {112: 0, 128: 8, 171: 8}  # by the width of the stored mean
 FIRST_ROW = {112: 0, 128: 8}
 STAGES = (  # convolutions with their channels, each stage closed by a pool
     {"conv1a": 64},
