@@ -37,11 +37,18 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def golden():
-    """Reads a JSON file of the reference numbers of the official code; skips where they are not."""
-    folder = Path(os.environ.get("PIPELINE_GOLDEN") or ROOT.parent / "shared" / "golden") / "lvdm"
+def golden_folder() -> Path:
+    """Reference numbers of the official code; they are not ours to commit, so that a clone alone skips."""
+    folder = Path(os.environ.get("PIPELINE_GOLDEN") or ROOT.parent / "shared" / "golden")
     if not folder.is_dir():
         pytest.skip(f"no reference numbers of the official code at {folder} (set PIPELINE_GOLDEN)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(golden_folder):
+    """Reads a JSON file of the backbones' reference numbers."""
+    folder = golden_folder / "lvdm"
 
     def read(name: str):
         """A JSON file, and the tensors that lie beside it."""

@@ -17,6 +17,8 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.conversion.rules import Rule, State, convert, export, pair, required
+from pipeline.encoders.frozen import CLIP_MEAN as MEAN
+from pipeline.encoders.frozen import CLIP_STD as STD
 from pipeline.errors import PipelineError
 
 VIT_H_14 = {
@@ -24,8 +26,6 @@ VIT_H_14 = {
     "vision_cfg": {"image_size": 224, "layers": 32, "width": 1280, "head_width": 80, "patch_size": 14},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 1024, "heads": 16, "layers": 24},
 }
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 TEXT_UNUSED = ("model.logit_scale",)
 IMAGE_UNUSED = (
     "model.logit_scale",

@@ -1,7 +1,6 @@
 """The resize protocols against the public codes' numbers, by their definitions, and by shape."""
 
 import json
-import os
 import zlib
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from safetensors.torch import load_file
 
 from pipeline.evaluation.published.resize import PROTOCOLS, SIZE, resize_frames, styleganv, tats
 
-ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = json.loads((Path(__file__).parent / "resize_reference.json").read_text())
 
 
@@ -26,16 +24,14 @@ def clip():
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_agrees_with_the_public_implementation(name, clip):
+def test_agrees_with_the_recorded_numbers(name, clip):
     found = PROTOCOLS[name](clip)[0, :, ::5, ::8, ::8][:, 1, 13, :6]
     torch.testing.assert_close(found, torch.tensor(REFERENCE[name]), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_agrees_with_the_golden_file(name, clip):
-    path = Path(os.environ.get("PIPELINE_GOLDEN") or ROOT.parent / "shared/golden") / "evaluation/expected.safetensors"
-    if not path.is_file():
-        pytest.skip(f"no reference numbers at {path} (set PIPELINE_GOLDEN)")
+def test_agrees_with_the_golden_file(name, clip, golden_folder):
+    path = golden_folder / "evaluation/expected.safetensors"
     found = PROTOCOLS[name](clip)
     assert found.shape == (1, 3, 16, SIZE, SIZE)
     torch.testing.assert_close(found[0, :, ::5, ::8, ::8], load_file(path)[f"preprocess.{name}"], rtol=0, atol=1e-5)
