@@ -72,7 +72,7 @@ class Ledger:
         return StageEntry(
             name=name,
             key=key or None,
-            command=stage.cmd,
+            command=stage.cmd.removeprefix("exec "),
             inputs=tuple(path for path in paths if path not in code),
             code=tuple(code),
             params=tuple(params),
