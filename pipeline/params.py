@@ -7,12 +7,14 @@ A stage never sees this whole: the runner hands it ``Declared``, the part that d
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
+from pipeline.backbones.registry import FAMILIES
 from pipeline.errors import PipelineError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -96,6 +98,43 @@ class EncoderTraining(Group):
     tower_learning_rate: PositiveFloat
 
 
+class ReleasedFile(Group):
+    """Weights as their authors publish them; converted once."""
+
+    location: str  # a file or folder of this machine, or hf:OWNER/NAME
+    file: str | None  # inside the folder or repository
+    revision: str | None  # of the repository: a commit, so that it stays the same
+    sha256: Sha256 | None  # null: any file; what was found is recorded
+
+
+class ReleasedFolder(Group):
+    location: str
+    revision: str | None
+
+
+class LvdmEncoders(Group):
+    """VAE and OpenCLIP towers inside a checkpoint of VideoCrafter1 or DynamiCrafter."""
+
+    kind: Literal["lvdm"]
+    clips: Name  # whose frames check the conversion: their reconstruction error is logged
+    checkpoint: ReleasedFile
+    scaling_factor: PositiveFloat
+    autoencoder: dict[str, Any]  # official config: embed_dim, ddconfig
+    towers: dict[str, Any]  # open_clip config: embed_dim, vision_cfg, text_cfg
+    tokenizer: ReleasedFolder  # CLIP's vocab.json and merges.txt
+
+
+class DiffusersEncoders(Group):
+    """VAE and image tower of Stable Video Diffusion, as diffusers lays them out."""
+
+    kind: Literal["diffusers"]
+    clips: Name
+    vae: dict[str, Any]  # fields of AutoencoderKLTemporalDecoder
+    vae_weights: ReleasedFile
+    image_tower: dict[str, Any]  # fields of CLIPVisionConfig
+    image_tower_weights: ReleasedFile
+
+
 class TrainedEncoders(Group):
     kind: Literal["trained"]
     clips: Name
@@ -162,6 +201,12 @@ class TrainedBackbone(Group):
     optimisation: Optimisation
 
 
+class ReleasedBackbone(Group):
+    kind: Literal["released"]
+    latents: Name  # that it must fit: made by the same encoders
+    checkpoint: ReleasedFile
+
+
 class Ddim(Group):
     kind: Literal["ddim"]
     steps: Positive
@@ -185,13 +230,19 @@ class Edm(Group):
     batch_size: Positive
 
 
+def _known_family(family: str) -> str:
+    if family not in FAMILIES:
+        raise ValueError(f"{family!r} is no family of backbones (there are: {', '.join(FAMILIES)})")
+    return family
+
+
 class Backbone(Group):
-    family: Literal["videocrafter1", "dynamicrafter", "svd"]
+    family: Annotated[str, AfterValidator(_known_family)]
     encoders: Name
     latents: Name  # of the clips whose moments Analytic-Init uses
     model: dict[str, Any]  # official config fields of the UNet and the image projector
     process: Annotated[VPProcess | VEProcess, Field(discriminator="kind")]
-    initialise: TrainedBackbone
+    initialise: Annotated[TrainedBackbone | ReleasedBackbone, Field(discriminator="kind")]
     finetune: Optimisation
     sampling: Annotated[Ddim | Edm, Field(discriminator="kind")]
 
@@ -282,7 +333,7 @@ class Params(Group):
     world: World
     clips: Clips
     clip_sets: dict[Name, ClipSet]
-    encoders: dict[Name, TrainedEncoders]
+    encoders: dict[Name, Annotated[TrainedEncoders | LvdmEncoders | DiffusersEncoders, Field(discriminator="kind")]]
     latents: dict[Name, Latents]
     backbones: dict[Name, Backbone]
     moments: Moments
@@ -301,6 +352,8 @@ class Params(Group):
             if name not in names:
                 raise ValueError(f"{path}: {name!r} is not a key of {group} (there are: {', '.join(names)})")
 
+        for key, spec in self.encoders.items():
+            known(f"encoders.{key}.clips", spec.clips, "clip_sets", self.clip_sets)
         for key, spec in self.latents.items():
             known(f"latents.{key}.clips", spec.clips, "clip_sets", self.clip_sets)
             known(f"latents.{key}.encoders", spec.encoders, "encoders", self.encoders)
@@ -308,7 +361,7 @@ class Params(Group):
             known(f"backbones.{key}.encoders", spec.encoders, "encoders", self.encoders)
             known(f"backbones.{key}.latents", spec.latents, "latents", self.latents)
             known(f"backbones.{key}.initialise.latents", spec.initialise.latents, "latents", self.latents)
-            kind = "ve" if spec.family == "svd" else "vp"
+            kind = FAMILIES[spec.family].process
             if spec.process.kind != kind:
                 raise ValueError(
                     f"backbones.{key}.process.kind: {spec.family} is a {kind} model, found {spec.process.kind}"
@@ -360,6 +413,7 @@ def validate_params(raw: Any, source: str) -> Params:
 def _explain(item: dict) -> str:
     # Members of a tagged union add their tag to the path; params.yaml has no such level.
     tags = {"uniform_stride", "fixed_fps", "vp", "ve", "ddim", "euler", "heun", "none", "timenoise"}
+    tags |= {"trained", "released", "lvdm", "diffusers"}
     where = ".".join(str(part) for part in item["loc"] if part not in tags)
     if item["type"] == "missing":
         return f"  {where}: this key is missing; add it (presets/demo.yaml shows every key)"

@@ -47,6 +47,7 @@ INFRASTRUCTURE = frozenset(
         "fingerprint",
         "engine/ledger",
         "engine/processes",
+        "backbones/registry",
     )
 )
 OFFLINE = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "DVC_NO_ANALYTICS": "1"}

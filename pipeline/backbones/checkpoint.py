@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipeline.backbones.interface import Backbone
-from pipeline.backbones.registry import build
+from pipeline.backbones.registry import build_empty
 from pipeline.errors import PipelineError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -20,7 +20,15 @@ def save_backbone(folder: Path, backbone: Backbone, vae_hash: str, params: dict)
     save_file(
         {name: value.detach().cpu().contiguous() for name, value in backbone.state_dict().items()}, folder / WEIGHTS
     )
-    config = {"family": backbone.family, "model": backbone.config, "vae_hash": vae_hash, "params": params}
+    write_config(folder, backbone.family, backbone.config, vae_hash, params)
+
+
+def write_config(
+    folder: Path, family: str, model: dict, vae_hash: str, params: dict, source: dict[str, str] | None = None
+) -> None:
+    """config.json beside the weights; ``source``: the released file that they were converted from."""
+    config = {"family": family, "model": model, "vae_hash": vae_hash, "params": params}
+    config |= {"source": source} if source else {}
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
 
 
@@ -52,9 +60,9 @@ def load_backbone(folder: Path, family: str | None = None, vae_hash: str | None 
             f"VAE {vae_hash[:12]}; "
             f"use the encoders it was trained with, or train again"
         )
-    backbone = build(config["family"], config["model"])
+    backbone = build_empty(config["family"], config["model"])
     try:
-        missing, unexpected = backbone.load_state_dict(weights, strict=False)
+        missing, unexpected = backbone.load_state_dict(weights, strict=False, assign=True)
     except RuntimeError as error:
         raise PipelineError(f"{folder}: shapes do not match its config: {error}") from None
     if missing or unexpected:

@@ -50,6 +50,8 @@ class Backbone(nn.Module, ABC):
     noised_conditions: ClassVar[tuple[str, ...]]  # fields of Conditions where TimeNoise enters
     told_noise_level: ClassVar[str | None] = None  # the one of them whose level the network is told
     image_input: ClassVar[str] = "image_tokens"  # what the projector takes: image_tokens or image_embedding
+    official_prefixes: ClassVar[dict[str, str]]  # of the released state dict -> ours
+    official_renames: ClassVar[dict[str, str]] = {}  # spellings of older released files -> the official one
     config: dict
 
     @property
@@ -75,6 +77,11 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, scaled_x: Tensor, model_time: Tensor, conditions: Conditions) -> Tensor:
         """(B, C, F, h, w) -> network output of the same shape; ``model_time`` (B,)."""
+
+    @staticmethod
+    @abstractmethod
+    def recognises(shapes: dict[str, tuple[int, ...]]) -> bool:
+        """Whether a released state dict, given by its shapes, is of this family."""
 
     def image_latent_factor(self, scaling_factor: float) -> float:
         """What turns model scale into the scale in which the family is given the conditional latent."""

@@ -1,6 +1,7 @@
 """Stable Video Diffusion: VE / EDM, diffusers' UNet; the image enters as concatenated latent and as CLIP embedding."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ class StableVideoDiffusion(Backbone):
     told_noise_level = "image_latent"
     image_input = "image_embedding"
     dropped_with_image = ("image_latent",)
+    official_prefixes: ClassVar = {"": "unet."}  # diffusers' folder unet/
 
     def __init__(self, config: dict):
         from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
@@ -27,6 +29,10 @@ class StableVideoDiffusion(Backbone):
         self.config = config
         self.unet = UNetSpatioTemporalConditionModel(**config["unet"])
         set_norm_groups(self.unet, config.get("norm_groups", 32))
+
+    @staticmethod
+    def recognises(shapes: dict[str, tuple[int, ...]]) -> bool:
+        return {"conv_in.weight", "add_embedding.linear_1.weight"} <= shapes.keys()
 
     @property
     def frames(self) -> int:

@@ -1,6 +1,7 @@
 """VideoCrafter1 image-to-video: VP, eps-prediction; the image enters only through CLIP tokens, beside the text."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from pipeline.backbones.lvdm_blocks import GROUPS
 from pipeline.backbones.lvdm_unet import LvdmUNet
 from pipeline.backbones.resampler import Resampler
 
+FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
+
 
 class VideoCrafter1(Backbone):
     """``config``: ``unet`` (official fields), ``image_projector`` (fields of Resampler), optionally ``norm_groups``."""
@@ -18,6 +21,7 @@ class VideoCrafter1(Backbone):
     process = "vp"
     conditional_frame = "first"
     noised_conditions = ("image_context",)
+    official_prefixes: ClassVar = {"model.diffusion_model.": "unet.", "image_proj_model.": "image_projector."}
 
     def __init__(self, config: dict):
         super().__init__()
@@ -25,6 +29,10 @@ class VideoCrafter1(Backbone):
         self.unet = LvdmUNet(config["unet"])
         set_norm_groups(self.unet, config.get("norm_groups", GROUPS))
         self.image_projector = Resampler(**config["image_projector"])
+
+    @staticmethod
+    def recognises(shapes: dict[str, tuple[int, ...]]) -> bool:
+        return shapes.get(FIRST_CONVOLUTION, (0, 0))[1] == 4  # the noisy latent alone
 
     @property
     def frames(self) -> int:

@@ -91,7 +91,7 @@ def part(state: State, prefix: str) -> dict[str, torch.Tensor]:
     found = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     if not found:
         raise PipelineError(
-            f"no key of the state dict starts with {prefix!r} (it has {_some(list(state)) or 'none'}); "
+            f"no key of the state dict starts with {prefix!r} (it has {some(list(state)) or 'none'}); "
             "check that this is a whole model checkpoint, or that its 'state_dict' entry was taken"
         )
     return found
@@ -101,23 +101,23 @@ def required(config: Mapping, names: tuple[str, ...], what: str) -> list:
     """The values of ``names`` in a config section. Raises PipelineError naming those that lack."""
     lacking = [name for name in names if name not in config]
     if lacking:
-        raise PipelineError(f"{what} lacks {_some(lacking)}; copy the section from the official model config")
+        raise PipelineError(f"{what} lacks {some(lacking)}; copy the section from the official model config")
     return [config[name] for name in names]
 
 
 def _check(expected: dict[str, tuple[int, ...]], state: State, what: str) -> None:
     problems = []
     if missing := [key for key in expected if key not in state]:
-        problems.append(f"missing keys: {_some(missing)}")
+        problems.append(f"missing keys: {some(missing)}")
     if unexpected := [key for key in state if key not in expected]:
-        problems.append(f"unexpected keys: {_some(unexpected)}")
+        problems.append(f"unexpected keys: {some(unexpected)}")
     wrong = [
         f"{key} is {list(state[key].shape)}, expected {list(shape)}"
         for key, shape in expected.items()
         if key in state and tuple(state[key].shape) != shape
     ]
     if wrong:
-        problems.append(f"wrong shapes: {_some(wrong)}")
+        problems.append(f"wrong shapes: {some(wrong)}")
     if problems:
         raise PipelineError(
             f"{what} does not fit its config: {'; '.join(problems)}; "
@@ -125,6 +125,6 @@ def _check(expected: dict[str, tuple[int, ...]], state: State, what: str) -> Non
         )
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
     """Up to three of them, and how many more."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

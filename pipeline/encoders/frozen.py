@@ -1,6 +1,7 @@
 """The frozen encoders in one on-disk layout: vae/, image_tower/, text_tower/, tokenizer/, encoders.json.
 
-VAE: diffusers' AutoencoderKL. Towers: transformers' CLIP. All weights are safetensors.
+VAE: diffusers' AutoencoderKL, or AutoencoderKLTemporalDecoder (SVD's). Towers: transformers' CLIP; a model that takes
+no text has no text tower. All weights are safetensors.
 """
 
 import hashlib
@@ -9,17 +10,17 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from pipeline.encoders.clip_outputs import clip_image_preprocess, image_states, text_states
+from pipeline.encoders.tokenizer import load_tokenizer, train_tokenizer
 from pipeline.errors import PipelineError
 
 PARTS = ("vae", "image_tower", "text_tower")
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+NO_PART = "none"  # in place of the hash of a tower that a model has not
 
 
 class Encoders(nn.Module):
-    """VAE, image tower and text tower with tokenizer; parts that were not loaded are None."""
+    """VAE, image tower and text tower with tokenizer; parts that were not loaded, or that there are not, are None."""
 
     def __init__(self, vae, image_tower, text_tower, tokenizer, hashes: dict[str, str] | None = None):
         super().__init__()
@@ -34,7 +35,7 @@ class Encoders(nn.Module):
         from transformers.models.clip.modeling_clip import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
         levels = len(vae["block_out_channels"])
-        tokenizer = _train_tokenizer(captions, text_tower["vocab_size"], text_tower["max_position_embeddings"])
+        tokenizer = train_tokenizer(captions, text_tower["vocab_size"], text_tower["max_position_embeddings"])
         special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
         return cls(
             AutoencoderKL(
@@ -46,15 +47,18 @@ class Encoders(nn.Module):
             tokenizer,
         )  # fmt: skip
 
-    def save(self, folder: Path) -> None:
-        """Write every part."""
+    def save(self, folder: Path, source: dict | None = None) -> None:
+        """Write every part; ``source`` says where released weights came from."""
         folder.mkdir(parents=True, exist_ok=True)
+        hashes = dict.fromkeys(PARTS, NO_PART)
         for name in PARTS:
-            getattr(self, name).save_pretrained(folder / name, safe_serialization=True)
-        self.tokenizer.save_pretrained(folder / "tokenizer")
-        (folder / "encoders.json").write_text(
-            json.dumps({"hashes": {name: _weights_hash(folder / name) for name in PARTS}}, indent=2)
-        )
+            if getattr(self, name) is not None:
+                getattr(self, name).save_pretrained(folder / name, safe_serialization=True)
+                hashes[name] = _weights_hash(folder / name)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder / "tokenizer")
+        record = {"hashes": hashes} | ({"source": source} if source else {})
+        (folder / "encoders.json").write_text(json.dumps(record, indent=2))
 
     @classmethod
     def load(cls, folder: Path, parts: tuple[str, ...] = PARTS) -> "Encoders":
@@ -68,6 +72,7 @@ class Encoders(nn.Module):
             ) from None
         except (ValueError, KeyError) as error:
             raise PipelineError(f"{folder}/encoders.json is damaged ({error}); run the stage again") from None
+        parts = tuple(name for name in parts if hashes[name] != NO_PART)
         for name in parts:
             if _weights_hash(folder / name) != hashes[name]:
                 raise PipelineError(
@@ -75,7 +80,7 @@ class Encoders(nn.Module):
                 )
         loaded = {name: _load_part(folder / name, name) if name in parts else None for name in PARTS}
         encoders = cls(
-            tokenizer=_load_tokenizer(folder / "tokenizer") if "text_tower" in parts else None, hashes=hashes, **loaded
+            tokenizer=load_tokenizer(folder / "tokenizer") if "text_tower" in parts else None, hashes=hashes, **loaded
         )
         return encoders.eval().requires_grad_(False)
 
@@ -100,21 +105,17 @@ class Encoders(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, C, F, h, w) in model scale -> (B, 3, F, H, W) in [-1, 1]."""
-        batch = len(latents)
-        frames = self.vae.decode(latents.transpose(1, 2).flatten(0, 1) / self.scaling_factor).sample
-        return frames.unflatten(0, (batch, -1)).transpose(1, 2).clamp(-1, 1)
-
-    def _prepare(self, frames: Tensor) -> Tensor:
-        size = self.image_tower.config.image_size
-        if frames.shape[-2:] != (size, size):
-            frames = F.interpolate(frames, (size, size), mode="bicubic", align_corners=False, antialias=True)
-        mean, std = (frames.new_tensor(values).reshape(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
-        return ((frames + 1) / 2 - mean) / std
+        batch, frames = latents.shape[0], latents.shape[2]
+        told = {"num_frames": frames} if type(self.vae).__name__ == "AutoencoderKLTemporalDecoder" else {}
+        pixels = self.vae.decode(latents.transpose(1, 2).flatten(0, 1) / self.scaling_factor, **told).sample
+        return pixels.unflatten(0, (batch, -1)).transpose(1, 2).clamp(-1, 1)
 
     def image(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) in [-1, 1] -> the last block's tokens (N, T, D), not normed, and the embedding (N, 1, D')."""
-        result = self.image_tower(self._prepare(frames))
-        return result.last_hidden_state, result.image_embeds.unsqueeze(1)
+        pixels = clip_image_preprocess(frames, self.image_tower.config.image_size)
+        tokens = image_states(self.image_tower, pixels)
+        pooled = self.image_tower.vision_model.post_layernorm(tokens[:, 0])
+        return tokens, self.image_tower.visual_projection(pooled).unsqueeze(1)
 
     def token_ids(self, texts: list[str]) -> Tensor:
         """(N, L) ids, cut and padded to the tower's length."""
@@ -124,10 +125,10 @@ class Encoders(nn.Module):
         ]
 
     def text(self, texts: list[str]) -> Tensor:
-        """Texts -> (N, L, D): the hidden state before the last block, then the final norm."""
-        ids = self.token_ids(texts).to(self.text_tower.device)
-        hidden = self.text_tower(ids, output_hidden_states=True).hidden_states[-2]
-        return self.text_tower.text_model.final_layer_norm(hidden)
+        """Texts -> (N, L, D): the state before the last block, normed; (N, 1, 1) where there is no tower."""
+        if self.text_tower is None:
+            return torch.zeros(len(texts), 1, 1)
+        return text_states(self.text_tower, self.token_ids(texts).to(self.text_tower.device))
 
     def null(self, height: int, width: int) -> dict[str, Tensor]:
         """Conditions of nothing: empty text (L, D), tokens (T, D) and embedding (1, D') of a grey picture."""
@@ -158,39 +159,19 @@ def _weights_hash(folder: Path) -> str:
 
 def _load_part(folder: Path, name: str):
     if name == "vae":
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
-        return AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        kind = json.loads((folder / "config.json").read_text()).get("_class_name")
+        return _vae_class(kind).from_pretrained(folder, use_safetensors=True, local_files_only=True)
     from transformers.models.clip import modeling_clip
 
     kind = {"image_tower": "CLIPVisionModelWithProjection", "text_tower": "CLIPTextModelWithProjection"}[name]
     return getattr(modeling_clip, kind).from_pretrained(folder, use_safetensors=True, local_files_only=True)
 
 
-def _load_tokenizer(folder: Path):
-    from transformers import PreTrainedTokenizerFast
+def _vae_class(kind: str | None):
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
 
-    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-
-
-def _train_tokenizer(captions: list[str], vocab_size: int, length: int):
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[start, end],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )  # fmt: skip
-    tokenizer.train_from_iterator(captions, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{start} $A {end}", special_tokens=[(start, 0), (end, 1)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=start, eos_token=end, pad_token=end, model_max_length=length
-    )  # fmt: skip
+    known = {"AutoencoderKL": AutoencoderKL, "AutoencoderKLTemporalDecoder": AutoencoderKLTemporalDecoder}
+    if kind not in known:
+        raise PipelineError(f"the VAE's config.json names the class {kind!r}; known are {' and '.join(known)}")
+    return known[kind]

@@ -49,7 +49,7 @@ def train_towers(encoders: Encoders, clips, settings, device: str, on_step) -> N
         rows = sorted(rows.tolist())
         frames = to_pixels(clips.pictures(rows, [0] * len(rows))).to(device)
         ids = encoders.token_ids([captions[row] for row in rows]).to(device)
-        pictures = F.normalize(image(encoders._prepare(frames)).image_embeds, dim=1)
+        pictures = F.normalize(encoders.image(frames)[1][:, 0], dim=1)
         words = F.normalize(text(ids).text_embeds, dim=1)
         logits = pictures @ words.T / 0.07
         # Clips with the same caption are all right answers.
@@ -78,13 +78,16 @@ def _random_frames(clips, generator, count: int) -> torch.Tensor:
     return to_pixels(clips.pictures(rows, generator.integers(0, len(clips.encoded(0)), count).tolist()))
 
 
-def psnr(encoders: Encoders, clips, device: str) -> float:
-    """Of reconstructions of frames, in dB, for a range of [-1, 1]."""
-    frames = _random_frames(clips, numpy_generator("psnr"), 256).to(device)
-    with torch.no_grad():
-        mean, _ = encoders.encode(frames)
-        restored = encoders.vae.decode(mean).sample.clamp(-1, 1)
-    return 10 * torch.log10(4 / (restored - frames).square().mean()).item()
+def psnr(encoders: Encoders, clips, device: str, count: int) -> float:
+    """Of reconstructions of ``count`` frames, in dB, for a range of [-1, 1]."""
+    errors = []
+    for frames in _random_frames(clips, numpy_generator("psnr"), count).split(8):  # memory: a few frames at full size
+        frames = frames.to(device)
+        with torch.no_grad():
+            mean, _ = encoders.encode(frames)
+            restored = encoders.decode(mean.unsqueeze(2) * encoders.scaling_factor).squeeze(2)
+        errors.append((restored - frames).square().flatten(1).mean(1))
+    return 10 * torch.log10(4 / torch.cat(errors).mean()).item()
 
 
 def seed_weights(seed: int) -> None:

@@ -10,8 +10,8 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from pipeline.conversion import clip
-from pipeline.conversion.clip import MEAN, STD, clip_image_preprocess, image_states, text_states
 from pipeline.conversion.rules import part
+from pipeline.encoders.clip_outputs import MEAN, STD, clip_image_preprocess, image_states, text_states
 from pipeline.errors import PipelineError
 
 TOWERS = {
