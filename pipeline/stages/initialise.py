@@ -1,7 +1,7 @@
 """Make a backbone's starting point. Reads encoders and latents; writes weights and the encoders in one folder.
 
-``kind: trained`` (demo scale): trained from nothing on the world, by the trainer that also fine-tunes. ``released``: the
-authors' weights, from a path or a hub name, converted once; the latents must be of the same encoders.
+``kind: trained`` (demo scale): trained from nothing on the world, by the trainer that also fine-tunes. ``released``:
+the authors' weights, from a path or a hub name, converted once; the latents must be of the same encoders.
 """
 
 import shutil
