@@ -59,3 +59,24 @@ def golden(golden_folder):
         return meta, next((load_file(path) for path in beside if path.exists()), {})
 
     return read
+
+
+@pytest.fixture(scope="session")
+def small_backbones() -> dict:
+    """A small config of each family, and the recorded output."""
+    return json.loads((ROOT / "tests/backbones/reference.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def make_backbone(small_backbones, recipe):
+    """The reference backbone of a family, filled by the recipe; one for the whole session."""
+    from pipeline.backbones.registry import build
+
+    made = {}
+
+    def make(family: str):
+        if family not in made:
+            made[family] = recipe.fill(build(family, small_backbones[family]["config"]))
+        return made[family]
+
+    return make

@@ -69,7 +69,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(build, clips):
 def test_the_stage_writes_frozen_encoders_and_the_same_seed_gives_the_same_hashes(spec, clips_folder, tmp_path):
     from pipeline.stages import encoders as stage_module
 
-    group = SimpleNamespace(training=settings(vae_steps=3, tower_steps=3), **spec)
+    group = SimpleNamespace(kind="trained", training=settings(vae_steps=3, tower_steps=3), **spec)
     numbers = []
 
     def run(name: str) -> Encoders:
