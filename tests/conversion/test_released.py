@@ -193,7 +193,7 @@ def test_encoders_of_stable_video_diffusion(recipe, tmp_path):
     assert torch.allclose(loaded.decode(latents)[0].transpose(0, 1), expected, atol=1e-6)
     assert loaded.text(["anything"]).shape == (1, 1, 1) and loaded.text_tower is None
     assert loaded.image(torch.zeros(1, 3, 32, 32))[1].shape == (1, 1, 24)
-    with pytest.raises(PipelineError, match="do not fit AutoencoderKLTemporalDecoder"):
+    with pytest.raises(PipelineError, match=r"do not fit AutoencoderKLTemporalDecoder"):
         diffusers_encoders(spec.model_copy(update={"vae": fields | {"layers_per_block": 2}}))
 
 
@@ -206,9 +206,9 @@ def test_hash_that_is_asked_for(tmp_path):
 
 
 def test_missing_file_and_folder_in_place_of_a_file(tmp_path):
-    with pytest.raises(PipelineError, match="nothing.ckpt does not exist; put the released file there"):
+    with pytest.raises(PipelineError, match=r"nothing.ckpt does not exist; put the released file there"):
         find(**released(tmp_path / "nothing.ckpt"))
-    with pytest.raises(PipelineError, match="is a folder; name the file inside it"):
+    with pytest.raises(PipelineError, match=r"is a folder; name the file inside it"):
         find(**released(tmp_path))
 
 
@@ -219,7 +219,7 @@ def test_truncated_files_are_told(tmp_path, suffix, cut):
     torch.save(state, path) if suffix == ".ckpt" else save_file(state, path)
     data = path.read_bytes()
     path.write_bytes(data[: cut if cut > 1 else int(len(data) * cut)])
-    with pytest.raises(PipelineError, match="is damaged, cut short or of another format"):
+    with pytest.raises(PipelineError, match=r"is damaged, cut short or of another format"):
         read_weights(path)
 
 
@@ -231,7 +231,7 @@ class Calls:
 def test_no_code_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {"a": torch.zeros(1)}, "callbacks": Calls()}, "model.ckpt")
-    with pytest.raises(PipelineError, match="asks for code to be unpickled, which is refused"):
+    with pytest.raises(PipelineError, match=r"asks for code to be unpickled, which is refused"):
         read_weights(tmp_path / "model.ckpt")
     assert not (tmp_path / "pwned").exists()
 
@@ -262,7 +262,7 @@ def test_streamed_file_is_what_the_library_reads(tmp_path):
     write_float32(tmp_path / "x.safetensors", shapes, state.__getitem__)
     found = load_file(tmp_path / "x.safetensors")
     assert found.keys() == state.keys() and all(torch.equal(found[name], state[name].float()) for name in state)
-    with pytest.raises(ValueError, match="announced as"):
+    with pytest.raises(ValueError, match=r"announced as"):
         write_float32(tmp_path / "x.safetensors", {"b": (2, 3)}, state.__getitem__)
 
 
