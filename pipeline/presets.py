@@ -7,7 +7,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
-from pipeline.params import validate_params
+from pipeline.params.file import validate_params
 
 WIDTH = 4096  # never fold a line
 

@@ -24,7 +24,9 @@ from pipeline import tracking
 from pipeline.engine.ledger import Ledger, StageEntry
 from pipeline.engine.processes import die_with_parent
 from pipeline.errors import PipelineError
-from pipeline.params import Declared, Params, Runtime, load_params
+from pipeline.params.declared import Declared
+from pipeline.params.evaluation import Runtime
+from pipeline.params.file import Params, load_params
 
 log = logging.getLogger("pipeline")
 

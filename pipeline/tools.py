@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline import presets
 from pipeline.errors import PipelineError
-from pipeline.params import load_params
+from pipeline.params.file import load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = Path("params.yaml")

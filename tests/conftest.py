@@ -4,6 +4,7 @@ import json
 import os
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -59,6 +60,17 @@ def golden(golden_folder):
         return meta, next((load_file(path) for path in beside if path.exists()), {})
 
     return read
+
+
+@pytest.fixture(scope="session")
+def switches():
+    """Training's switches of a family; keyword arguments change single ones."""
+    from pipeline.diffusion.source import TRAINING, resolve
+
+    def make(family: str, source: str = "paper", **changed):
+        return resolve(TRAINING, family, SimpleNamespace(source=source, switches=changed), "trainings")
+
+    return make
 
 
 @pytest.fixture(scope="session")

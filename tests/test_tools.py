@@ -8,7 +8,7 @@ import pytest
 import pipeline.__main__ as command_line
 from pipeline import tools
 from pipeline.errors import PipelineError
-from pipeline.params import load_params
+from pipeline.params.file import load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
 
-if TYPE_CHECKING:  # params.py reads this table, and need not wait for torch
+if TYPE_CHECKING:  # the parameters read this table, and need not wait for torch
     from pipeline.backbones.interface import Backbone
 
 

@@ -12,20 +12,20 @@ def first_step(start: float, num_steps: int) -> int:
     return round(start * num_steps) - 1
 
 
-def vp_timesteps(last: int, steps: int, spacing: str) -> list[int]:
+def vp_timesteps(last: int, steps: int, spacing: str, rounding: str = "exact") -> list[int]:
     """``steps`` distinct steps falling from ``last`` = M - 1 to 0 or above.
 
     ``trailing``: equal strides of M / steps ending at the first step of each; ``uniform``: evenly from M - 1 to 0.
-    Integer arithmetic: the released code's floats give 51 steps for M = 920. ``released_trailing`` and
-    ``released_uniform`` are the released code's own, which give other numbers of steps (up to 53 for uniform) and, for
-    uniform, begin below M - 1. Raises PipelineError for M < steps, and for released steps below 0.
+    ``rounding``: ``exact`` is integer arithmetic. ``released`` are the released code's floats: 51 trailing steps for
+    M = 920, up to 53 uniform ones, which begin below M - 1. Raises PipelineError for M < steps, and for released steps
+    below 0.
     """
     start = last + 1
     if start < steps:
         raise PipelineError(
             f"sampling: {steps} steps do not fit below the start M = {start}; raise start or lower steps"
         )
-    if spacing.startswith("released_"):
+    if rounding == "released":
         return _released_timesteps(start, steps, spacing)
     if spacing == "trailing":
         return [(2 * start * (steps - i) + steps) // (2 * steps) - 1 for i in range(steps)]
@@ -35,13 +35,13 @@ def vp_timesteps(last: int, steps: int, spacing: str) -> list[int]:
 
 
 def _released_timesteps(start: int, steps: int, spacing: str) -> list[int]:
-    if spacing == "released_uniform":
+    if spacing == "uniform":
         return [step + 1 for step in range(0, start, start // steps)][::-1]
     falling = (np.round(np.arange(start, 0, -start / steps)).astype(int) - 1).tolist()
     if falling[-1] < 0:
         raise PipelineError(
             f"sampling: the released code's trailing spacing gives {len(falling)} steps for M = {start}, the last at "
-            f"{falling[-1]}, and stops with an index error; use spacing trailing, or another start"
+            f"{falling[-1]}, and stops with an index error; use the switch rounding: exact, or another start"
         )
     return falling
 

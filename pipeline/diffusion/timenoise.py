@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 
-def center(fraction: Tensor, exponent: float) -> Tensor:
-    """mu(t) = 2 t^a - 1: -1 at t = 0, 1 at t = 1."""
-    return 2 * fraction**exponent - 1
+def center(fraction: Tensor, exponent: float, mu_max: float = 1.0) -> Tensor:
+    """mu(t) = 2 t^a - 1: -1 at t = 0, 1 at t = 1; times ``mu_max``, which is 4 in the released VideoCrafter1."""
+    return mu_max * (2 * fraction**exponent - 1)
 
 
 def density(level: Tensor, fraction: Tensor, beta_max: float, exponent: float) -> Tensor:
@@ -30,22 +30,22 @@ class NoConditionNoise:
 class TimeNoise:
     """beta_s = beta_max * sigmoid(z), z ~ N(mu(t), 1)."""
 
-    def __init__(self, beta_max: float, exponent: float):
-        self.beta_max, self.exponent = beta_max, exponent
+    def __init__(self, beta_max: float, exponent: float, mu_max: float = 1.0):
+        self.beta_max, self.exponent, self.mu_max = beta_max, exponent, mu_max
 
     def draw_level(self, fraction: Tensor, generator: torch.Generator) -> Tensor:
         """One level for each entry of ``fraction`` (t in [0, 1]), (B,), in (0, beta_max)."""
         normal = torch.randn(fraction.shape, generator=generator)
-        return self.beta_max * torch.sigmoid(center(fraction, self.exponent) + normal)
+        return self.beta_max * torch.sigmoid(center(fraction, self.exponent, self.mu_max) + normal)
 
 
-def make_condition_noise(settings: Any) -> NoConditionNoise | TimeNoise:
+def make_condition_noise(settings: Any, mu_max: float = 1.0) -> NoConditionNoise | TimeNoise:
     """From a ``condition_noise`` group of params.yaml (mapping or object)."""
     values = dict(settings) if not hasattr(settings, "model_dump") else settings.model_dump()
     kind = values.pop("kind")
-    return {"none": NoConditionNoise, "timenoise": TimeNoise}[kind](**values)
+    return NoConditionNoise() if kind == "none" else TimeNoise(**values, mu_max=mu_max)
 
 
 def apply_noise(y: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """y + beta_s eps with a normal for every element of ``y`` (B, …); ``level`` (B,)."""
+    """y + beta_s eps, ``noise`` shaped to broadcast with ``y`` (B, …); ``level`` (B,)."""
     return y + level.to(y).reshape(-1, *[1] * (y.dim() - 1)) * noise.to(y)

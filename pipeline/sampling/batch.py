@@ -18,7 +18,8 @@ def sample_batch(generator: Generator, encoders, clips, items, seed: int, device
     frames = to_pixels(clips.frames([item.position for item in items])[:, 0]).to(device)
     fps = torch.tensor([clips.fps[item.position] for item in items])
     prompts = [clips.captions[item.position] for item in items]
-    conditions, latents = image_conditions(backbone, encoders, frames, prompts, fps)
+    drawn = [torch_generator(seed, "picture", item.condition, item.seed) for item in items]
+    conditions, latents = image_conditions(backbone, encoders, frames, prompts, fps, generator.switches, drawn)
     null = encoders.null(*frames.shape[-2:])
     frames_per_clip = backbone.frames
     channels, height, width = latents.shape[1:]

@@ -8,6 +8,7 @@ from torch import Tensor
 from pipeline.backbones.interface import Backbone, Conditions
 from pipeline.diffusion import analytic_init, guidance, samplers, start_times
 from pipeline.diffusion.schedules import make_schedule
+from pipeline.diffusion.source import SAMPLING, own_switches, resolve
 
 
 class Generator:
@@ -28,33 +29,26 @@ class Generator:
         variance: float | None,
     ):
         self.backbone, self.sampling, self.schedule = backbone, sampling, make_schedule(process)
+        self.switches = switches = resolve(SAMPLING, backbone.family, sampling, "sampling")
         if self.schedule.kind == "vp":
             first = start_times.first_step(start, self.schedule.num_steps)
-            self.times = start_times.vp_timesteps(first, sampling.steps, sampling.spacing)
-            self.initial = analytic_init.vp_initial(self.schedule, first, init, sampling.init_form, mean, variance)
+            last = first if switches.start == "first_step" else self.schedule.num_steps - 1
+            self.times = start_times.vp_timesteps(last, sampling.steps, sampling.spacing, switches.rounding)
+            self.initial = analytic_init.vp_initial(self.schedule, first, init, switches.analytic, mean, variance)
         else:
             sigmas = start_times.ve_sigmas(start, self.schedule.sigma_min, self.schedule.rho, sampling.steps)
             self.times = sigmas
-            self.initial = analytic_init.ve_initial(self.schedule, start, init, sampling.standard_std, mean, variance)
+            self.initial = analytic_init.ve_initial(
+                start, init, switches.standard_std, switches.analytic, mean, variance
+            )
 
     def describe(self) -> dict:
         """What is recorded beside every clip."""
         times = [round(float(value), 4) for value in self.times]
-        return {"sampler": self.sampling.kind, "times": times, "initial_std": self.initial[1], **self._scales()}
-
-    def _scales(self) -> dict:
-        names = (
-            "guidance",
-            "guidance_rescale",
-            "guidance_min",
-            "guidance_max",
-            "eta",
-            "init_form",
-            "standard_std",
-            "spacing",
-            "last_step",
-        )
-        return {name: getattr(self.sampling, name) for name in names if hasattr(self.sampling, name)}
+        settings = self.sampling.model_dump(exclude={"kind", "steps", "seed", "batch_size", "source", "switches"})
+        std = torch.as_tensor(self.initial[1]).square().mean().sqrt().item()
+        switches = {name: getattr(self.switches, name) for name in own_switches(SAMPLING, self.backbone.family)}
+        return {"sampler": self.sampling.kind, "times": times, "initial_std": std, **settings, **switches}
 
     @torch.inference_mode()
     def __call__(
@@ -90,7 +84,9 @@ class Generator:
 
         if self.schedule.kind == "vp":
             settings = self.sampling
-            return samplers.ddim(denoise, x, self.times, self.schedule, settings.eta, generators, settings.last_step)
+            return samplers.ddim(
+                denoise, x, self.times, self.schedule, settings.eta, generators, self.switches.last_step
+            )
         return {"euler": samplers.euler, "heun": samplers.heun}[self.sampling.kind](denoise, x, self.times)
 
     def _guidance_scale(self, frames: int) -> Tensor:
@@ -100,14 +96,20 @@ class Generator:
 
 
 def image_conditions(
-    backbone: Backbone, encoders, frames: Tensor, prompts: list[str], fps: Tensor
+    backbone: Backbone, encoders, frames: Tensor, prompts: list[str], fps: Tensor, switches, generators: list
 ) -> tuple[Conditions, Tensor]:
-    """Conditions for clean pictures (B, 3, H, W) in [-1, 1]; also their latents in model scale (B, C, h, w).
+    """Conditions for pictures (B, 3, H, W) in [-1, 1]; also their latents in model scale (B, C, h, w).
 
-    The latent is the mode of the VAE's posterior.
+    A family that is told a noise level has noise of that level on the picture (as SVD's own pipeline), not on what
+    the CLIP tower sees. ``switches`` of pipeline/diffusion/source.py; ``generators``: one a picture.
     """
-    mean, _ = encoders.encode(frames)
+    level = backbone.config.get("noise_level", 0.0)
+    pictures = frames + level * _draw(frames, generators) if level else frames
+    mean, logvar = encoders.encode(pictures)
+    if switches.image_latent == "sample":
+        mean = mean + (0.5 * logvar).exp() * _draw(mean, generators)
     latent = mean * encoders.scaling_factor
+    fps = fps - 1 if switches.told_fps == "minus_one" else fps
     tokens, embedding = encoders.image(frames)
     image = {"image_tokens": tokens, "image_embedding": embedding}[backbone.image_input]
     given = backbone.conditions(
@@ -116,3 +118,7 @@ def image_conditions(
         fps=fps.to(frames.device),
     )
     return replace(given, image_context=backbone.image_context(image)), latent
+
+
+def _draw(like: Tensor, generators: list[torch.Generator]) -> Tensor:
+    return torch.stack([torch.randn(like.shape[1:], generator=source) for source in generators]).to(like)

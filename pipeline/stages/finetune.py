@@ -20,5 +20,6 @@ def run(stage):
         process=spec.process,
         optimisation=spec.finetune,
         condition_noise=training.condition_noise.model_dump(),
+        departures={"source": training.source, "switches": training.switches},
     )
     launch(job, stage.runtime.accelerate_config, stage.record, stage.log)

@@ -30,6 +30,7 @@ def _train(stage, spec, encoders, latents):
         process=spec.process,
         optimisation=spec.initialise.optimisation,
         condition_noise={"kind": "none"},
+        departures={"source": "paper", "switches": {}},
     )
     launch(job, stage.runtime.accelerate_config, stage.record, stage.log)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from pipeline.backbones.interface import Backbone, Conditions
+from pipeline.backbones.interface import Backbone, Conditions, repeat_frames
 from pipeline.data.latents import LatentSet
 from pipeline.diffusion.timenoise import apply_noise
 from pipeline.seeding import torch_generator
@@ -28,6 +28,7 @@ class Batch:
     drop_text: Tensor  # (B,) bool
     drop_image: Tensor
     generators: list[torch.Generator]  # for the noise on the condition
+    replace_tokens: Tensor  # (B,) bool, one value a step: switch token_noise
 
     def conditions_with(self, image_context: Tensor) -> Conditions:
         """The conditions once the image has passed the family's projector."""
@@ -87,6 +88,9 @@ def assemble(backbone: Backbone, schedule, latents: LatentSet, settings, step: i
         drop_text=drop_text,
         drop_image=drop_image,
         generators=[torch_generator(settings.seed, "condition", step, name) for name in ids],
+        replace_tokens=torch.rand((), generator=torch_generator(settings.seed, "tokens", step))
+        .lt(0.95)
+        .expand(len(ids)),
     )
 
 
@@ -102,20 +106,30 @@ def _draw(schedule, shape, conditional_frame: str, generator: torch.Generator) -
 
 
 def noise_conditions(
-    backbone: Backbone, conditions: Conditions, condition_noise, fraction: Tensor, generators
+    backbone: Backbone, conditions: Conditions, condition_noise, batch: Batch, fraction: Tensor, switches
 ) -> Conditions:
-    """Noise every condition that the family names in ``noised_conditions``, each with a level of its own (eq. 6)."""
+    """Noise every condition that the family names in ``noised_conditions``, each with a level of its own (eq. 6).
+
+    ``switches`` of pipeline/diffusion/source.py; ``fraction`` (B,): TimeNoise's t.
+    """
     changed = {}
     for name in backbone.noised_conditions:
         value = getattr(conditions, name)
+        tokens = name == "image_context"
+        if not tokens and switches.image_noise == "frame":
+            value = repeat_frames(value, backbone.frames)
+        shape = [1] * (value.dim() - 1) if not tokens and switches.image_noise == "picture" else value.shape[1:]
         drawn = [
             (
                 condition_noise.draw_level(fraction[i : i + 1].cpu(), generator)[0],
-                torch.randn(value.shape[1:], generator=generator),
+                torch.randn(shape, generator=generator),
             )
-            for i, generator in enumerate(generators)
+            for i, generator in enumerate(batch.generators)
         ]
         level, noise = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+        if tokens and switches.token_noise == "coin":
+            changed[name] = torch.where(batch.replace_tokens[:, None, None], noise.to(value), value)
+            continue
         changed[name] = apply_noise(value, level, noise)
         if backbone.told_noise_level == name:
             changed["noise_level"] = level.to(value.device)

@@ -18,6 +18,7 @@ class Job:
     process: dict
     optimisation: dict
     condition_noise: dict
+    departures: dict  # source and switches: pipeline/diffusion/source.py
     output: str
     state: str
     losses: str  # JSON lines: step, loss, learning rate, gradient norm
@@ -29,5 +30,5 @@ class Job:
     @property
     def settings(self) -> dict:
         """What makes its result, without paths."""
-        names = ("family", "model", "process", "optimisation", "condition_noise")
+        names = ("family", "model", "process", "optimisation", "condition_noise", "departures")
         return {name: getattr(self, name) for name in names}

@@ -13,7 +13,7 @@ from pipeline.training.job import FAILURE, Job
 POLL_SECONDS = 1.0
 
 
-def make_job(stage, *, family, model, source, latents, process, optimisation, condition_noise) -> Job:
+def make_job(stage, *, family, model, source, latents, process, optimisation, condition_noise, departures) -> Job:
     """A stage's training as a job: its output is the stage's, its state lies in the stage's state folder."""
     return Job(
         family=family,
@@ -23,6 +23,7 @@ def make_job(stage, *, family, model, source, latents, process, optimisation, co
         process=process.model_dump(),
         optimisation=optimisation.model_dump(),
         condition_noise=condition_noise,
+        departures=departures,
         output=str(stage.outputs[0]),
         state=str(stage.state_dir),
         losses=str(stage.state_dir / "losses.jsonl"),

@@ -7,7 +7,9 @@ the same bits as if it had never been killed.
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from accelerate import Accelerator
@@ -15,13 +17,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.backbones.checkpoint import load_backbone, save_backbone
-from pipeline.backbones.interface import Backbone
+from pipeline.backbones.interface import Backbone, Conditions
 from pipeline.backbones.registry import build
 from pipeline.data.latents import LatentSet
 from pipeline.diffusion.schedules import make_schedule
+from pipeline.diffusion.source import TRAINING, resolve
 from pipeline.diffusion.timenoise import make_condition_noise
 from pipeline.errors import PipelineError
-from pipeline.params import ConditionDropout, Optimisation
+from pipeline.params.backbones import ConditionDropout, Optimisation
 from pipeline.seeding import seed_for
 from pipeline.training.batches import Batch, assemble, clip_order, noise_conditions
 from pipeline.training.job import Job
@@ -39,7 +42,9 @@ def train(job: Job) -> None:
     latents = LatentSet(Path(job.latents))
     backbone = _start(job, settings, latents)
     schedule = make_schedule(job.process)
-    step_of = TrainingStep(backbone, schedule, make_condition_noise(job.condition_noise), latents.null())
+    switches = resolve(TRAINING, backbone.family, SimpleNamespace(**job.departures), "trainings")
+    noise = make_condition_noise(job.condition_noise, switches.mu_max)
+    step_of = TrainingStep(backbone, schedule, noise, switches, latents.null())
     optimizer = torch.optim.AdamW(
         backbone.parameters(),
         lr=settings.learning_rate,
@@ -90,20 +95,30 @@ def train(job: Job) -> None:
 class TrainingStep(nn.Module):
     """Losses (B,) of a batch. One module, so that several processes share the projector's gradients too."""
 
-    def __init__(self, backbone: Backbone, schedule, condition_noise, null: dict[str, Tensor]):
+    def __init__(self, backbone: Backbone, schedule, condition_noise, switches, null: dict[str, Tensor]):
         super().__init__()
-        self.backbone, self.schedule, self.condition_noise = backbone, schedule, condition_noise
+        self.backbone, self.schedule = backbone, schedule
+        self.condition_noise, self.switches = condition_noise, switches
         for name, value in null.items():
             self.register_buffer(f"null_{name}", value, persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
-        backbone, schedule = self.backbone, self.schedule
+        backbone, schedule, switches = self.backbone, self.schedule, self.switches
         conditions = batch.conditions_with(backbone.image_context(batch.image_tokens))
         null_image = getattr(self, f"null_{backbone.image_input}")
         empty = backbone.unconditional(conditions, self.null_text, backbone.image_context(null_image[None]))
-        conditions = backbone.drop(conditions, empty, batch.drop_text, batch.drop_image)
+        if switches.told_fps == "default":
+            conditions = replace(conditions, fps=None)
+
+        def drop(conditions: Conditions) -> Conditions:
+            return backbone.drop(conditions, empty, batch.drop_text, batch.drop_image)
+
+        if switches.dropped_tokens == "noised":
+            conditions = drop(conditions)
         fraction = schedule.fraction(batch.t)
-        conditions = noise_conditions(backbone, conditions, self.condition_noise, fraction, batch.generators)
+        conditions = noise_conditions(backbone, conditions, self.condition_noise, batch, fraction, switches)
+        if switches.dropped_tokens == "clean":
+            conditions = drop(conditions)
         x_t = schedule.add_noise(batch.x0, batch.noise, batch.t)
         output = backbone(*schedule.model_input(x_t, batch.t), conditions)
         return schedule.training_loss(output, batch.x0, batch.noise, x_t, batch.t)

@@ -12,7 +12,7 @@ from pipeline.backbones.registry import FAMILIES, build
 from pipeline.diffusion.schedules import make_schedule
 from pipeline.diffusion.timenoise import make_condition_noise
 from pipeline.errors import PipelineError
-from pipeline.params import validate_params
+from pipeline.params.file import validate_params
 from pipeline.training.batches import assemble, noise_conditions
 from pipeline.training.trainer import TrainingStep
 
@@ -165,7 +165,7 @@ def test_latent_and_tokens_of_a_training_batch_are_of_one_frame(make_backbone, d
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_weight_is_trained(make_backbone, demo, recipe, family):
+def test_every_weight_is_trained(make_backbone, demo, recipe, switches, family):
     """A cut path shows as weights without gradient. Where SVD attends to its single token is no choice."""
     backbone, schedule = make_backbone(family), make_schedule(demo[family]["process"])
     null = {
@@ -173,9 +173,8 @@ def test_every_weight_is_trained(make_backbone, demo, recipe, family):
         "image_tokens": torch.zeros(9, 40),
         "image_embedding": torch.zeros(1, 24),
     }
-    step = TrainingStep(
-        backbone, schedule, make_condition_noise({"kind": "timenoise", "beta_max": 1.0, "exponent": 5.0}), null
-    )
+    noise = make_condition_noise({"kind": "timenoise", "beta_max": 1.0, "exponent": 5.0})
+    step = TrainingStep(backbone, schedule, noise, switches(family), null)
     batch = assemble(backbone, schedule, Latents(), SETTINGS, 0, [0, 1])
     batch.x0 = recipe.draw("x0", batch.x0.shape)
     step(batch).mean().backward()
@@ -190,12 +189,12 @@ def test_every_weight_is_trained(make_backbone, demo, recipe, family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_timenoise_enters_where_the_image_does_and_nowhere_else(make_backbone, demo, family):
+def test_timenoise_enters_where_the_image_does_and_nowhere_else(make_backbone, demo, switches, family):
     backbone, schedule = make_backbone(family), make_schedule(demo[family]["process"])
     batch = assemble(backbone, schedule, Latents(), SETTINGS, 0, [0, 1])
     clean = batch.conditions_with(torch.ones(2, 4, 24))
     noise = make_condition_noise({"kind": "timenoise", "beta_max": 2.0, "exponent": 5.0})
-    noised = noise_conditions(backbone, clean, noise, schedule.fraction(batch.t), batch.generators)
+    noised = noise_conditions(backbone, clean, noise, batch, schedule.fraction(batch.t), switches(family))
     changed = {
         name for name in clean.__dataclass_fields__
         if getattr(clean, name) is not None and not torch.equal(getattr(clean, name), getattr(noised, name))

@@ -21,7 +21,7 @@ from pipeline.conversion.vae import export_vae, vae_config
 from pipeline.conversion.weight_file import find, read_weights
 from pipeline.encoders.frozen import Encoders
 from pipeline.errors import PipelineError
-from pipeline.params import DiffusersEncoders, LvdmEncoders
+from pipeline.params.encoders import DiffusersEncoders, LvdmEncoders
 
 VAE = "a" * 64
 AUTOENCODER = {

@@ -74,8 +74,8 @@ def test_ddim_gives_the_released_trajectory(run, golden, recipe, monkeypatch):
     settings = meta["runs"][run]["settings"]
     # the three-branch sampler and VideoCrafter1's do not hear of M
     start = 1000 if "multicond" in run or run.startswith("vc") else settings["ddpm_from"]
-    spacing = "released_trailing" if settings.get("timestep_spacing") == "uniform_trailing" else "released_uniform"
-    times = vp_timesteps(start - 1, settings["S"], spacing)
+    spacing = "trailing" if settings.get("timestep_spacing") == "uniform_trailing" else "uniform"
+    times = vp_timesteps(start - 1, settings["S"], spacing, "released")
     assert times == meta["runs"][run]["t_in_sampling_order"]
     noises = (recipe.draw(f"ddim.noise.{step}", (1, 4, 2, 4, 4)) for step in range(len(times)))
     monkeypatch.setattr(samplers, "_noise_like", lambda x, generators: next(noises))
@@ -95,9 +95,9 @@ def test_released_time_steps(spacing, golden):
     for start, ascending in grids["uniform" if spacing == "uniform" else "uniform_trailing"].items():
         if ascending[0] < 0:
             with pytest.raises(PipelineError, match=r"51 steps for M = 920, the last at -1"):
-                vp_timesteps(int(start) - 1, 50, f"released_{spacing}")
+                vp_timesteps(int(start) - 1, 50, spacing, "released")
             continue
-        assert vp_timesteps(int(start) - 1, 50, f"released_{spacing}") == ascending[::-1], start
+        assert vp_timesteps(int(start) - 1, 50, spacing, "released") == ascending[::-1], start
         intended = vp_timesteps(int(start) - 1, 50, spacing)
         assert len(intended) == 50
         assert intended[0] == int(start) - 1
@@ -143,7 +143,7 @@ def test_analytic_start_of_the_released_form(start, golden, recipe):
         ("ddim_videocrafter1", "vc_eps", f"analytic.M{start}.x_M"),
     ):
         first = first_step(start / 1000, 1000)
-        mu, std = analytic_init.vp_initial(vp(run), first, "analytic", "released", mean, 0.9)
+        mu, std = analytic_init.vp_initial(vp(run), first, "analytic", "without_scale", mean, 0.9)
         assert error(mu + std * eps, golden(name)[1][key]) <= TOLERANCE
 
 
@@ -154,7 +154,7 @@ def test_euler_gives_the_released_trajectory(sigma_max, golden, recipe):
     sigmas = ve_sigmas(float(sigma_max), 0.002, 7.0, 25)
     assert error(sigmas, expected[f"{prefix}sigmas"]) <= TOLERANCE
     schedule, states = ve(), []
-    _, std = analytic_init.ve_initial(schedule, float(sigma_max), "standard", "sqrt_sigma2_plus_1", None, None)
+    _, std = analytic_init.ve_initial(float(sigma_max), "standard", "sqrt_sigma2_plus_1", "kl", None, None)
     assert error(std, expected[f"{prefix}init_noise_sigma"]) <= TOLERANCE
     y = recipe.draw("euler.y", (1, 4, 4, 4, 4))
 
@@ -192,6 +192,6 @@ def test_oddity_13_svd_start_has_mean_and_variance_in_their_places(golden, recip
     mean = 0.1 * recipe.draw("svd_analytic.Expectation_x_0", (4, 4, 4, 4))
     noise = recipe.draw("svd_analytic.noise", (1, 4, 4, 4, 4))
     sigma = expected["euler.sigma_max_100.init_noise_sigma"].item()
-    mu, std = analytic_init.ve_initial(ve(), sigma, "analytic", "sigma", mean, 0.9)
-    assert error(mu + std * noise, expected["svd_analytic.intended"]) <= TOLERANCE
-    assert error(mu + std * noise, expected["svd_analytic.as_the_code_runs"]) > 1e-3
+    for analytic, key in (("kl", "intended"), ("swapped", "as_the_code_runs")):
+        mu, std = analytic_init.ve_initial(sigma, "analytic", "sigma", analytic, mean, 0.9)
+        assert error(mu + std * noise, expected[f"svd_analytic.{key}"]) <= TOLERANCE

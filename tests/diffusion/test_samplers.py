@@ -126,15 +126,15 @@ def test_kl_form_is_the_law_of_x_m(rescale):
     x_m = schedule.add_noise(x0, torch.randn(400000, 1, generator=generator), torch.full((400000,), first))
     mean, std = vp_initial(schedule, first, "analytic", "kl", torch.tensor(MEAN), STD**2)
     assert (x_m.mean().item(), x_m.std().item()) == pytest.approx((mean.item(), std), abs=0.006)
-    released, _ = vp_initial(schedule, first, "analytic", "released", torch.tensor(MEAN), STD**2)
+    released, _ = vp_initial(schedule, first, "analytic", "without_scale", torch.tensor(MEAN), STD**2)
     assert (abs(released.item() - mean.item()) > 0.01) == rescale
 
 
 def test_ve_starts():
     mean, variance = torch.tensor([0.5]), 0.3
-    assert ve_initial(VE, 20.0, "standard", "sigma", None, None) == (0.0, 20.0)
-    assert ve_initial(VE, 20.0, "standard", "sqrt_sigma2_plus_1", None, None)[1] == pytest.approx(math.sqrt(401))
-    assert ve_initial(VE, 20.0, "analytic", "sigma", mean, variance) == (mean, pytest.approx(math.sqrt(400.3)))
+    assert ve_initial(20.0, "standard", "sigma", "kl", None, None) == (0.0, 20.0)
+    assert ve_initial(20.0, "standard", "sqrt_sigma2_plus_1", "kl", None, None)[1] == pytest.approx(math.sqrt(401))
+    assert ve_initial(20.0, "analytic", "sigma", "kl", mean, variance) == (mean, pytest.approx(math.sqrt(400.3)))
 
 
 def test_a_clip_does_not_depend_on_its_batch():

@@ -84,7 +84,7 @@ def test_parameter_reruns_exactly(workspace, key):
 
 
 def test_every_parameter_group_has_a_line():
-    from pipeline.params import Params
+    from pipeline.params.file import Params
 
     without_line = {"world", "clips", "encoders", "sheets"}  # these rerun nearly all, or the pair sheet alone: below
     assert {key.split(".")[0] for key in CHANGES} | without_line == set(Params.model_fields)

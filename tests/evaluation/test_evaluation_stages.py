@@ -12,7 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.feature_store import read_features
 from pipeline.evaluation.metric_file import read_metrics
 from pipeline.evaluation.samples import sampling_seeds
-from pipeline.params import Detectors, Evaluation, Motion
+from pipeline.params.evaluation import Detectors, Evaluation, Motion
 
 PARAMS = {
     "detectors": Detectors(kind="trained", seed=0, steps=60, batch_size=12, learning_rate=3e-3, width=8, features=24),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.params import Ddim, Edm, VEProcess, VPProcess
+from pipeline.params.backbones import Ddim, Edm, VEProcess, VPProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES, LATENT = 4, (4, 4, 8, 8)
@@ -22,11 +22,10 @@ PROCESS = {
     ),
 }  # fmt: skip
 DDIM = Ddim(
-    kind="ddim", steps=4, eta=0.0, guidance=1.0, guidance_rescale=0.0, spacing="trailing", last_step="x0",
-    init_form="kl", seed=0,
-    batch_size=2,
+    kind="ddim", steps=4, eta=0.0, guidance=1.0, guidance_rescale=0.0, spacing="trailing", source="paper",
+    switches={}, seed=0, batch_size=2,
 )  # fmt: skip
-EDM = Edm(kind="euler", steps=4, guidance_min=1.0, guidance_max=1.0, standard_std="sigma", seed=0, batch_size=2)
+EDM = Edm(kind="euler", steps=4, guidance_min=1.0, guidance_max=1.0, source="paper", switches={}, seed=0, batch_size=2)
 
 
 @pytest.fixture(scope="session")

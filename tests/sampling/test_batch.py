@@ -1,5 +1,8 @@
 """From clips and prompts to videos: noise by item alone, and every input of a family reaches its latents."""
 
+import copy
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -122,21 +125,54 @@ def test_conditional_latent_is_the_posterior_s_mode_in_the_family_s_scale(make_b
     frames = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     mode = encoders.encode(frames)[0]
     for family, expected in (("videocrafter1", None), ("dynamicrafter", 0.8 * mode), ("svd", mode)):
-        conditions, latent = image_conditions(
-            make_backbone(family), encoders, frames, ["", ""], torch.tensor([3.0, 3.0])
-        )
+        conditions, latent = picture_conditions(quiet(make_backbone(family)), encoders, frames)
         assert torch.allclose(latent, 0.8 * mode)
         found = conditions.image_latent
         assert found is None if expected is None else torch.allclose(found, expected, atol=1e-6)
 
 
 @torch.inference_mode()
+def test_released_conditions_of_a_picture(make_backbone, encoders):
+    """Oddity 16: DynamiCrafter's latent is a sample of the posterior; SVD is told one frame a second less."""
+    frames = torch.zeros(400, 3, 32, 32)
+    mean, logvar = encoders.encode(frames)
+    found = picture_conditions(make_backbone("dynamicrafter"), encoders, frames, image_latent="sample")[0].image_latent
+    spread = ((found - 0.8 * mean) / (0.8 * (0.5 * logvar).exp())).std()
+    assert spread == pytest.approx(1, abs=0.05)
+    told = picture_conditions(quiet(make_backbone("svd")), encoders, frames[:2], told_fps="minus_one")[0]
+    assert told.fps.tolist() == [2.0, 2.0]
+
+
+@torch.inference_mode()
+def test_svd_s_picture_has_the_noise_that_the_network_is_told_but_clip_sees_it_clean(make_backbone, encoders):
+    frames = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    backbone = make_backbone("svd")
+    noisy, clean = (picture_conditions(each, encoders, frames)[0] for each in (backbone, quiet(backbone)))
+    assert not torch.allclose(noisy.image_latent, clean.image_latent, atol=1e-4)
+    assert torch.equal(noisy.image_context, clean.image_context)
+    assert noisy.noise_level.tolist() == pytest.approx([0.02, 0.02])
+
+
+def quiet(backbone):
+    """The backbone told, and given, no noise on the picture."""
+    changed = copy.copy(backbone)
+    changed.config = {**backbone.config, "noise_level": 0.0}
+    return changed
+
+
+def picture_conditions(backbone, encoders, frames, image_latent="mode", told_fps="clip"):
+    switches = SimpleNamespace(image_latent=image_latent, told_fps=told_fps)
+    sources = [torch_generator("picture", place) for place in range(len(frames))]
+    fps = torch.full((len(frames),), 3.0)
+    return image_conditions(backbone, encoders, frames, [""] * len(frames), fps, switches, sources)
+
+
+@torch.inference_mode()
 def test_image_tokens_for_the_lvdm_families_and_an_embedding_for_svd(make_backbone, encoders):
     frames = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     tokens, embedding = encoders.image(frames)
-    fps = torch.tensor([3.0, 3.0])
     for family in FAMILIES:
         backbone = make_backbone(family)
-        found = image_conditions(backbone, encoders, frames, ["", ""], fps)[0].image_context
+        found = picture_conditions(backbone, encoders, frames)[0].image_context
         expected = embedding if family == "svd" else backbone.image_projector(tokens)
         assert torch.equal(found, expected)

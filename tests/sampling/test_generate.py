@@ -51,11 +51,12 @@ def vp_coefficients(family: str, step: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("family", VP_FAMILIES)
-@pytest.mark.parametrize(("init", "form"), [("standard", "kl"), ("analytic", "kl"), ("analytic", "released")])
+@pytest.mark.parametrize(("init", "form"), [("standard", "kl"), ("analytic", "kl"), ("analytic", "without_scale")])
 def test_vp_start(make_generator, generate, calls, moments, family, init, form):
     """Standard: the noise itself. Analytic: Proposition 1 at step M - 1, with or without s_t = 0.7."""
     seen = calls(family)
-    generate(make_generator(family, 0.92, init, moments if init == "analytic" else (None, None), init_form=form))
+    given = moments if init == "analytic" else (None, None)
+    generate(make_generator(family, 0.92, init, given, switches={"analytic": form}))
     alpha, sigma = vp_coefficients(family, 919)
     signal = alpha * (0.7 if form == "kl" else 1.0)
     std = math.sqrt(signal**2 * moments[1] + sigma**2)
@@ -66,17 +67,26 @@ def test_vp_start(make_generator, generate, calls, moments, family, init, form):
 
 
 @pytest.mark.parametrize(
-    ("init", "standard"), [("standard", "sigma"), ("standard", "sqrt_sigma2_plus_1"), ("analytic", "sigma")]
+    ("init", "switch"),
+    [
+        ("standard", {"standard_std": "sigma"}),
+        ("standard", {"standard_std": "sqrt_sigma2_plus_1"}),
+        ("analytic", {"analytic": "kl"}),
+        ("analytic", {"analytic": "swapped"}),
+    ],
 )
-def test_ve_start(make_generator, generate, calls, moments, init, standard):
-    """The released code swaps mean and variance: noise * sqrt(sigma^2 + E) + v."""
+def test_ve_start(make_generator, generate, calls, moments, init, switch):
+    """Oddity 13: the released code swaps mean and variance, noise * sqrt(sigma^2 + E) + v."""
     seen, sigma = calls("svd"), 2.0
-    generate(make_generator("svd", sigma, init, moments if init == "analytic" else (None, None), standard_std=standard))
+    given = moments if init == "analytic" else (None, None)
+    generate(make_generator("svd", sigma, init, given, switches=switch))
     for sample in range(2):
-        if init == "analytic":
+        if switch == {"analytic": "swapped"}:
+            expected = moments[1] + (sigma**2 + moments[0]).sqrt() * noise(sample)
+        elif init == "analytic":
             expected = moments[0] + math.sqrt(sigma**2 + moments[1]) * noise(sample)
         else:
-            expected = (sigma if standard == "sigma" else math.sqrt(sigma**2 + 1)) * noise(sample)
+            expected = (sigma if switch["standard_std"] == "sigma" else math.sqrt(sigma**2 + 1)) * noise(sample)
         assert torch.allclose(seen[0][0][sample] * math.sqrt(sigma**2 + 1), expected, atol=1e-5)
 
 
@@ -146,11 +156,13 @@ def test_description_names_times_start_and_every_setting(make_generator, moments
     told = make_generator(family, None, "analytic", moments).describe()
     common = {"sampler", "times", "initial_std"}
     if family == "svd":
-        assert set(told) == common | {"guidance_min", "guidance_max", "standard_std"}
+        assert set(told) == common | {"guidance_min", "guidance_max", "standard_std", "analytic", "told_fps"}
         assert (told["times"][0], len(told["times"])) == (50.0, 5) and told["times"][-1] == 0
         assert told["initial_std"] == pytest.approx(math.sqrt(2500.3))
     else:
-        assert set(told) == common | {"guidance", "guidance_rescale", "eta", "init_form", "spacing", "last_step"}
+        own = {"start"} if family == "videocrafter1" else {"image_latent"}
+        sampler = {"guidance", "guidance_rescale", "eta", "spacing"}
+        assert set(told) == common | sampler | {"rounding", "last_step", "analytic"} | own
         assert (told["times"][0], len(told["times"])) == (959, 4)
 
 
@@ -169,10 +181,10 @@ def test_an_estimate_that_is_not_finite_stops_with_the_step_and_the_item(make_ge
         generate(generator)
 
 
-@pytest.mark.parametrize(("last_step", "scale"), [("alpha_0", 1.0), ("alpha_0_scaled", None)])
-def test_released_last_step_ends_at_the_noise_level_of_step_0(make_generator, generate, calls, last_step, scale):
-    """Its latent keeps the noise of step 0 and, scaled, the factor s_t of the last step."""
-    generator, seen = make_generator("dynamicrafter"), calls("dynamicrafter")
+@pytest.mark.parametrize(("family", "scale"), [("videocrafter1", 1.0), ("dynamicrafter", None)])
+def test_released_last_step_ends_at_the_noise_level_of_step_0(make_generator, generate, calls, family, scale):
+    """Its latent keeps the noise of step 0 and, with DynamiCrafter, the factor s_t of the last step."""
+    generator, seen = make_generator(family), calls(family)
     x0 = generate(generator)
     x_last, t = seen[-1][0], int(seen[-1][1][0])
     schedule = generator.schedule
@@ -180,6 +192,7 @@ def test_released_last_step_ends_at_the_noise_level_of_step_0(make_generator, ge
     eps = (x_last - alpha * factor * x0) / sigma
     kept = factor if scale is None else scale
     expected = schedule.alphas[0] * kept * x0 + schedule.sigmas[0] * eps
-    found = generate(make_generator("dynamicrafter", last_step=last_step))
+    last_step = "alpha_0_scaled" if scale is None else "alpha_0"
+    found = generate(make_generator(family, switches={"last_step": last_step}))
     assert torch.allclose(found, expected, atol=1e-4)
     assert not torch.allclose(found, x0, atol=1e-4)

@@ -55,8 +55,17 @@ def run(make_backbone, make_generator, encoders_folder, encoders, clips_folder, 
 
 
 SAMPLER = {
-    "svd": {"guidance_min", "guidance_max", "standard_std"},
-    "dynamicrafter": {"guidance", "guidance_rescale", "eta", "init_form", "spacing", "last_step"},
+    "svd": {"guidance_min", "guidance_max", "standard_std", "analytic", "told_fps"},
+    "dynamicrafter": {
+        "guidance",
+        "guidance_rescale",
+        "eta",
+        "spacing",
+        "rounding",
+        "last_step",
+        "analytic",
+        "image_latent",
+    },
 }
 TOLD = {"svd": {"fps", "motion_bucket", "noise_level"}, "dynamicrafter": {"fps"}}
 

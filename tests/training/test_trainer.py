@@ -19,7 +19,7 @@ from pipeline.data.latents import LatentSet
 from pipeline.diffusion.schedules import make_schedule
 from pipeline.diffusion.timenoise import make_condition_noise
 from pipeline.errors import PipelineError
-from pipeline.params import ConditionDropout, Optimisation
+from pipeline.params.backbones import ConditionDropout, Optimisation
 from pipeline.training.batches import assemble, clip_order, noise_conditions
 from pipeline.training.trainer import learning_rate, train
 
@@ -114,7 +114,7 @@ def batch_of(job, backbone, step=3):
     ), schedule
 
 
-def test_both_finetunes_see_the_same_data_and_only_the_condition_differs(make_job):
+def test_both_finetunes_see_the_same_data_and_only_the_condition_differs(make_job, switches):
     job = make_job("dynamicrafter")
     backbone = build("dynamicrafter", plain(job.model))
     (one, schedule), (two, _) = batch_of(job, backbone), batch_of(job, backbone)
@@ -122,9 +122,9 @@ def test_both_finetunes_see_the_same_data_and_only_the_condition_differs(make_jo
         assert torch.equal(getattr(one, name), getattr(two, name))
     fraction = schedule.fraction(one.t)
     clean = noise_conditions(backbone, one.conditions_with(torch.zeros(4, 8, 32)), NO_NOISE,
-                             fraction, one.generators)  # fmt: skip
+                             one, fraction, switches("dynamicrafter"))  # fmt: skip
     noised = noise_conditions(backbone, two.conditions_with(torch.zeros(4, 8, 32)), make_condition_noise(TIMENOISE),
-                              fraction, two.generators)  # fmt: skip
+                              two, fraction, switches("dynamicrafter"))  # fmt: skip
     assert torch.equal(clean.image_latent, one.conditions.image_latent)
     assert torch.equal(clean.text, noised.text)
     for name in backbone.noised_conditions:
@@ -133,12 +133,12 @@ def test_both_finetunes_see_the_same_data_and_only_the_condition_differs(make_jo
     assert not torch.allclose(levels[0], levels[1], rtol=0.05), "latent and tokens have levels of their own"
 
 
-def test_svd_is_told_the_level(make_job):
+def test_svd_is_told_the_level(make_job, switches):
     job = make_job("svd")
     backbone = build("svd", plain(job.model))
     batch, schedule = batch_of(job, backbone)
     noised = noise_conditions(
-        backbone, batch.conditions, make_condition_noise(TIMENOISE), schedule.fraction(batch.t), batch.generators
+        backbone, batch.conditions, make_condition_noise(TIMENOISE), batch, schedule.fraction(batch.t), switches("svd")
     )
     added = (noised.image_latent - batch.conditions.image_latent).flatten(1).std(1)
     assert torch.allclose(noised.noise_level, added, rtol=0.15)

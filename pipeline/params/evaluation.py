@@ -1,0 +1,66 @@
+"""Parameters of rows, metrics, detectors, and of the study."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.params.base import Group, Name, Positive, PositiveFloat
+
+
+class Start(Group):
+    ucf101: PositiveFloat  # VP: fraction of T; VE: sigma
+    imagebench: PositiveFloat
+
+
+class Run(Group):
+    """One row of a table."""
+
+    backbone: Name
+    training: Name  # <backbone>-initial or a key of trainings
+    init: Literal["standard", "analytic"]
+    start: Start
+
+
+class Evaluation(Group):
+    seed: int
+    conditions: Positive  # clips whose first frame conditions a sample
+    reference: Positive  # other real clips
+    minimum: Positive  # samples below which a cell stays empty
+    allow_few: bool
+    subsets: Annotated[int, Field(ge=2)]  # disjoint, for the spread
+    is_splits: Positive
+    seeds: list[int]  # replicate samplings of every condition
+
+
+class Detectors(Group):
+    kind: Literal["trained"]
+    seed: int
+    steps: Positive
+    batch_size: Positive
+    learning_rate: PositiveFloat
+    width: Positive
+    features: Positive
+
+
+class Motion(Group):
+    height: Positive  # pixels that the flow is computed at
+    width: Positive
+
+
+class Sheet(Group):
+    runs: Annotated[list[Name], Field(min_length=4, max_length=4)]
+
+
+class Study(Group):
+    seed: int
+    height: Positive  # pixels of the videos shown
+    fps: Positive
+
+
+class Runtime(Group):
+    """Cannot change a result: readable by every stage, declared by none."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    workers: Annotated[int, Field(ge=0)]  # 0: one a core
+    log_level: Literal["DEBUG", "INFO", "WARNING"]
+    accelerate_config: str
