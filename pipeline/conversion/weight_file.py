@@ -71,18 +71,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     missing, damaged or truncated file, one that asks for code, and one that holds something else.
     """
     if not path.is_file():
-        raise PipelineError(f"{path} does not exist or is no file; it should hold released weights")
+        raise PipelineError(f"{path} does not exist or is no file; it should hold published weights")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else _checkpoint(path)
     except pickle.UnpicklingError as error:
         # torch words damage and refusal alike; only a refusal speaks of the global that was asked for.
         if "GLOBAL" in str(error) or "Unsupported" in str(error):
-            raise _needs_code(path) from None
-        raise _damaged(path, error) from None
+            raise needs_code(path) from None
+        raise damaged(path, error) from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
         if "TorchScript" in str(error):
-            raise _needs_code(path) from None
-        raise _damaged(path, error) from None
+            raise needs_code(path) from None
+        raise damaged(path, error) from None
     for name in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]
@@ -92,9 +92,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _checkpoint(path: Path):
-    if not zipfile.is_zipfile(path):
-        raise ValueError("no zip archive, as torch.save writes since version 1.6: cut short, or an older file")
-    return torch.load(path, "cpu", weights_only=True, mmap=True)
+    # What torch.save wrote before version 1.6 is no zip archive and cannot be mapped.
+    return torch.load(path, "cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 def _local(location: str, file: str | None) -> Path:
@@ -149,13 +148,15 @@ class _hub_errors:
         raise PipelineError(f"{self.what} cannot be had: {why}") from error
 
 
-def _damaged(path: Path, error: Exception) -> PipelineError:
+def damaged(path: Path, error: Exception | str) -> PipelineError:
+    """The error for a file that cannot be read."""
     lines = str(error).splitlines() or [type(error).__name__]
     return PipelineError(f"{path} is damaged, cut short or of another format ({lines[0]}); fetch the file again")
 
 
-def _needs_code(path: Path) -> PipelineError:
+def needs_code(path: Path) -> PipelineError:
+    """The error for a pickle of more than tensors."""
     return PipelineError(
         f"{path} asks for code to be unpickled, which is refused; "
-        "give a file of plain tensors (a state dict or .safetensors)"
+        "give a file of plain tensors (a state dict, .safetensors, or arrays without objects)"
     )

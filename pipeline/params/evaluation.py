@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.params.base import Group, Name, Positive, PositiveFloat
+from pipeline.params.base import Group, Name, Positive, PositiveFloat, Sha256
+from pipeline.params.released import KnownFile
 
 
 class Start(Group):
@@ -32,13 +33,40 @@ class Evaluation(Group):
     seeds: list[int]  # replicate samplings of every condition
 
 
-class Detectors(Group):
+class TrainedDetectors(Group):
+    """The demo's own stand-ins for I3D and C3D, trained on the world."""
+
     kind: Literal["trained"]
     seed: int
     steps: Positive
     batch_size: Positive
     learning_rate: PositiveFloat
     width: Positive
+    features: Positive
+
+
+class FrechetDetector(Group):
+    """I3D of Kinetics-400: the common PyTorch checkpoint, or StyleGAN-V's TorchScript file."""
+
+    weights: KnownFile
+    protocol: Literal["tats", "styleganv"]  # how frames become 224 x 224
+    allow_code: list[Sha256]  # TorchScript files that may run code, by hash; it runs once, in a process of its own
+
+
+class InceptionDetector(Group):
+    """C3D of UCF101 as TGANv2 has it."""
+
+    weights: KnownFile
+    mean: KnownFile | None  # null where the weights hold the mean volume
+    mean_column: Annotated[int, Field(ge=0)] | None  # first column taken of it; null: 8
+
+
+class PublishedDetectors(Group):
+    """What papers report with; for what no publication names, ``features`` components of this project's clips."""
+
+    kind: Literal["published"]
+    fvd: FrechetDetector
+    inception: InceptionDetector
     features: Positive
 
 

@@ -17,7 +17,16 @@ from pipeline.params.backbones import Backbone
 from pipeline.params.base import Group, Name
 from pipeline.params.data import Clips, ClipSet, World
 from pipeline.params.encoders import DiffusersEncoders, Latents, LvdmEncoders, TrainedEncoders
-from pipeline.params.evaluation import Detectors, Evaluation, Motion, Run, Runtime, Sheet, Study
+from pipeline.params.evaluation import (
+    Evaluation,
+    Motion,
+    PublishedDetectors,
+    Run,
+    Runtime,
+    Sheet,
+    Study,
+    TrainedDetectors,
+)
 from pipeline.params.trainings import Moments, Training
 
 
@@ -32,7 +41,7 @@ class Params(Group):
     trainings: dict[Name, Training]
     runs: dict[Name, Run]
     evaluation: Evaluation
-    detectors: Detectors
+    detectors: Annotated[TrainedDetectors | PublishedDetectors, Field(discriminator="kind")]
     motion: Motion
     sheets: dict[Name, Sheet]
     study: Study
@@ -107,7 +116,7 @@ def validate_params(raw: Any, source: str) -> Params:
 def _explain(item: dict) -> str:
     # Members of a tagged union add their tag to the path; params.yaml has no such level.
     tags = {"uniform_stride", "fixed_fps", "vp", "ve", "ddim", "euler", "heun", "none", "timenoise"}
-    tags |= {"trained", "released", "lvdm", "diffusers"}
+    tags |= {"trained", "released", "lvdm", "diffusers", "published"}
     where = ".".join(str(part) for part in item["loc"] if part not in tags)
     if item["type"] == "missing":
         return f"  {where}: this key is missing; add it (presets/demo.yaml shows every key)"

@@ -12,6 +12,12 @@ class ReleasedFile(Group):
     sha256: Sha256 | None  # null: any file; what was found is recorded
 
 
+class KnownFile(ReleasedFile):
+    """A released file that decides what numbers mean: it must be the one that is named."""
+
+    sha256: Sha256
+
+
 class ReleasedFolder(Group):
     location: str
     revision: str | None

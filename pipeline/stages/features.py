@@ -34,6 +34,7 @@ def run(stage):
                 "set": name,
                 "fps": sorted({clips.fps[i] for i in positions}),
                 "strides": sorted({clips.strides[i] for i in positions}),
+                "seeds": sorted(set(seeds)),
             },
             device=stage.device,
         )

@@ -14,6 +14,8 @@ from pipeline.data.latents import LatentSet
 from pipeline.diffusion.timenoise import apply_noise
 from pipeline.seeding import torch_generator
 
+REPLACED = 0.95  # probability that the switch token_noise: coin replaces the tokens
+
 
 @dataclass
 class Batch:
@@ -78,6 +80,7 @@ def assemble(backbone: Backbone, schedule, latents: LatentSet, settings, step: i
     dropout = settings.dropout
     drop_text = coin < dropout.text + dropout.both
     drop_image = (coin >= dropout.text) & (coin < dropout.text + dropout.both + dropout.image)
+    step_coin = torch.rand((), generator=torch_generator(settings.seed, "tokens", step))
     return Batch(
         ids=ids,
         x0=x0,
@@ -88,9 +91,7 @@ def assemble(backbone: Backbone, schedule, latents: LatentSet, settings, step: i
         drop_text=drop_text,
         drop_image=drop_image,
         generators=[torch_generator(settings.seed, "condition", step, name) for name in ids],
-        replace_tokens=torch.rand((), generator=torch_generator(settings.seed, "tokens", step))
-        .lt(0.95)
-        .expand(len(ids)),
+        replace_tokens=step_coin.lt(REPLACED).expand(len(ids)),
     )
 
 

@@ -1,7 +1,24 @@
 """A small world of moving blobs: its class is the blob's colour, its motion is known."""
 
+import importlib
+import logging
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+
+from pipeline.data.schema import ClipWriter, encode_frames
+from pipeline.params.evaluation import Evaluation, Motion, TrainedDetectors
+
+PARAMS = {
+    "detectors": TrainedDetectors(
+        kind="trained", seed=0, steps=60, batch_size=12, learning_rate=3e-3, width=8, features=24
+    ),
+    "motion": Motion(height=64, width=64),
+    "evaluation": Evaluation(
+        seed=0, conditions=90, reference=100, minimum=90, allow_few=False, subsets=4, is_splits=2, seeds=[0]
+    ),
+}
 
 
 def blobs(count: int, seed: int, speed: float = 1.0, size: int = 32, frames: int = 16):
@@ -45,3 +62,63 @@ def detectors():
     settings = TrainingSettings(seed=0, steps=60, batch_size=12, learning_rate=3e-3, width=8, features=24)
     net = train_conv3d(read, labels, motion_targets(read, len(clips)), settings)
     return {"fvd": net, "is": net, "pca": DemoPca.fit(coarse_clips(read, len(clips)), 16)}
+
+
+@pytest.fixture(scope="session")
+def write_blob_clips():
+    """Writes a clip set of moving blobs."""
+
+    def write(folder, count: int, seed: int) -> None:
+        clips, labels, _ = blobs(count, seed)
+        writer = ClipWriter(folder, rows_per_shard=64)
+        numbers = dict.fromkeys(("start_frame", "window", "source_height", "source_width"), 0)
+        for index, (frames, label) in enumerate(zip(clips, labels, strict=True)):
+            texts = {"source": "", "caption": label, "label": label, "decoder": "", "transform": ""}
+            rates = {"native_fps": 9.0, "fps": 3.0, "stride": 3, "requested_stride": 3}
+            writer.add({"id": f"clip-{index}", **texts, **numbers, **rates, "frames": encode_frames(frames)})
+        writer.close()
+
+    return write
+
+
+class Record:
+    """Takes what a stage records, and checks that metrics are numbers."""
+
+    def __init__(self):
+        self.taken = {}
+
+    def metrics(self, values, step=None):
+        assert all(isinstance(value, float) for value in values.values())
+
+    def params(self, values):
+        self.taken |= values
+
+
+@pytest.fixture(scope="session")
+def stage_params() -> dict:
+    return PARAMS
+
+
+@pytest.fixture(scope="session")
+def run_stage():
+    """Runs a stage of the evaluation; ``few`` = (conditions, reference) for small sets. Returns recorded params."""
+
+    def run(name, inputs, output, of=None, few=None, **changed) -> dict:
+        record = Record()
+        if few:
+            sizes = {"conditions": few[0], "reference": few[1], "minimum": 2, "subsets": 2}
+            changed["evaluation"] = PARAMS["evaluation"].model_copy(update=sizes)
+        importlib.import_module(f"pipeline.stages.{name}").run(
+            SimpleNamespace(
+                args=SimpleNamespace(of=of),
+                params=SimpleNamespace(**{**PARAMS, **changed}),
+                device="cpu",
+                inputs=inputs,
+                outputs=[output],
+                record=record,
+                log=logging.getLogger("test"),
+            )
+        )
+        return record.taken
+
+    return run

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.published.c3d import C3D, C3dNet, load_c3d, read_mean
+from pipeline.evaluation.detectors.c3d import C3D, C3dNet, load_c3d, read_mean
 
 WIDTH = 16  # all widths divided by this
 CHANNELS = {  # published widths, written out a second time

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import PipelineError
+from pipeline.evaluation.detectors.i3d import I3D, I3dNet, _pad_same, load_i3d
 from pipeline.evaluation.detectors.weights import weights_hash
-from pipeline.evaluation.published.i3d import I3D, I3dNet, _pad_same, load_i3d
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = json.loads((Path(__file__).parent / "i3d_reference.json").read_text())
@@ -190,7 +190,7 @@ def test_a_whole_pickled_module_is_refused(tmp_path):
         load_i3d(tmp_path / "module.pt")
 
 
-@pytest.mark.parametrize("value", [{}, [torch.zeros(1)], {"state_dict": {"a": torch.zeros(1)}}])
+@pytest.mark.parametrize("value", [{}, [torch.zeros(1)], {"a": {"b": torch.zeros(1)}}])
 def test_something_else_than_a_state_dict_is_named(tmp_path, value):
     torch.save(value, tmp_path / "value.pt")
     with pytest.raises(PipelineError, match=r"value.pt is no state dict"):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from pipeline.evaluation.published.resize import PROTOCOLS, SIZE, resize_frames, styleganv, tats
+from pipeline.evaluation.detectors.resize import PROTOCOLS, SIZE, resize_frames, styleganv, tats
 
 REFERENCE = json.loads((Path(__file__).parent / "resize_reference.json").read_text())
 

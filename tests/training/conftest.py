@@ -54,7 +54,8 @@ def make_job(demo, latents, tmp_path):
             "family": family, "model": spec["model"], "source": None, "latents": str(latents),
             "process": dict(spec["process"]),
             "optimisation": optimisation, "condition_noise": {"kind": "none"}, "output": str(folder / "out"),
-            "departures": {"source": "paper", "switches": {}}, "state": str(folder / "state"), "losses": str(folder / "losses.jsonl"),
+            "departures": {"source": "paper", "switches": {}},
+            "state": str(folder / "state"), "losses": str(folder / "losses.jsonl"),
         }  # fmt: skip
         return Job(**{**values, **changes})
 

@@ -11,6 +11,8 @@ ROLES = ("fvd", "is", "pca")  # Frechet distance, inception score, Frechet dista
 INDEX = "detectors.json"
 KINDS = {  # one line a kind
     "demo-conv3d": "pipeline.evaluation.detectors.conv3d:DemoConv3d",
+    "i3d-kinetics400": "pipeline.evaluation.detectors.i3d:I3D",
+    "c3d-ucf101": "pipeline.evaluation.detectors.c3d:C3D",
     "demo-pca": "pipeline.evaluation.detectors.pca:DemoPca",
 }
 

@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.conversion.weight_file import read_weights
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detectors.interface import Detector, Identity
+from pipeline.evaluation.detectors.published_weights import fill, read_arrays
+from pipeline.evaluation.detectors.resize import resize_frames
 from pipeline.evaluation.detectors.weights import weights_hash
-from pipeline.evaluation.published.checkpoint import fill, read_arrays, read_state
-from pipeline.evaluation.published.resize import resize_frames
 
 WEIGHTS = "model.safetensors"
 CLASSES, FRAMES, SIZE = 101, 16, 112
@@ -112,7 +113,7 @@ def load_c3d(weights: Path, mean: Path | None = None, mean_column: int | None = 
     if weights.suffix == ".npz":
         state = _from_chainer(read_arrays(weights))
     elif weights.suffix == ".safetensors":
-        state = read_state(weights)
+        state = read_weights(weights)
     else:
         raise PipelineError(f"{weights} is neither .npz (Chainer) nor .safetensors; convert C3D's weights to one")
     if mean is not None:

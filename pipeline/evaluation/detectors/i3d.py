@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.conversion.weight_file import read_weights
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detectors.interface import Detector, Identity
+from pipeline.evaluation.detectors.published_weights import fill
+from pipeline.evaluation.detectors.resize import DESCRIPTIONS, PROTOCOLS
 from pipeline.evaluation.detectors.weights import weights_hash
-from pipeline.evaluation.published.checkpoint import fill, read_state
-from pipeline.evaluation.published.resize import DESCRIPTIONS, PROTOCOLS
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 CLASSES = 400
@@ -146,4 +147,4 @@ class I3D(Detector):
 
 def load_i3d(path: Path, protocol: str = "tats") -> I3D:
     """I3D from the common checkpoint (PyTorch, or ``.safetensors``); raises PipelineError where it cannot be used."""
-    return I3D(fill(I3dNet(), read_state(path), path), protocol)
+    return I3D(fill(I3dNet(), read_weights(path), path), protocol)
