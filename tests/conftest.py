@@ -1,7 +1,6 @@
 """Weights and inputs by the golden folder's recipe: normal draws seeded by the key, so that no layer stays at zero."""
 
 import json
-import os
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +10,27 @@ import torch
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--golden", action="append", metavar="DIR", help="a folder of reference numbers, for tests/test_golden.py"
+    )
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Errors of the reference cases, where any ran."""
+    rows = []
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            rows += [(*value, outcome) for name, value in report.user_properties if name == "golden"]
+    if rows and (terminalreporter.config.getoption("--golden") or terminalreporter.verbosity > 0):
+        terminalreporter.section("reference numbers")
+        width = max(len(f"{row[0]} / {row[1]}") for row in rows)
+        terminalreporter.write_line(f"{'name / case':<{width}}  max abs error  relative  allowed")
+        for document, case, absolute, relative, allowed, outcome in rows:
+            line = f"{document + ' / ' + case:<{width}}  {absolute:13.3g}  {relative:8.2g}  {allowed:7.0e}"
+            terminalreporter.write_line(line + ("" if outcome == "passed" else "  FAILED"))
 
 
 class Recipe:
@@ -38,31 +58,6 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def golden_folder() -> Path:
-    """Reference numbers of the official code; they are not ours to commit, so that a clone alone skips."""
-    folder = Path(os.environ.get("PIPELINE_GOLDEN") or ROOT.parent / "shared" / "golden")
-    if not folder.is_dir():
-        pytest.skip(f"no reference numbers of the official code at {folder} (set PIPELINE_GOLDEN)")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def golden(golden_folder):
-    """Reads a JSON file of the backbones' reference numbers."""
-    folder = golden_folder / "lvdm"
-
-    def read(name: str):
-        """A JSON file, and the tensors that lie beside it."""
-        from safetensors.torch import load_file
-
-        meta = json.loads((folder / f"{name}.json").read_text())
-        beside = [folder / f"{name}_expected.safetensors", folder / f"{name}.safetensors"]
-        return meta, next((load_file(path) for path in beside if path.exists()), {})
-
-    return read
-
-
-@pytest.fixture(scope="session")
 def switches():
     """Training's switches of a family; keyword arguments change single ones."""
     from pipeline.diffusion.source import TRAINING, resolve
@@ -75,8 +70,8 @@ def switches():
 
 @pytest.fixture(scope="session")
 def small_backbones() -> dict:
-    """A small config of each family, and the recorded output."""
-    return json.loads((ROOT / "tests/backbones/reference.json").read_text())
+    """A small config of each family."""
+    return json.loads((ROOT / "tests/backbones/small.json").read_text())
 
 
 @pytest.fixture(scope="session")

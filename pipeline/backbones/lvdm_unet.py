@@ -30,6 +30,9 @@ FIXED = {
     "use_scale_shift_norm": False,
     "resblock_updown": False,
     "tempspatial_aware": False,
+    "image_cross_attention_scale_learnable": False,
+    "num_heads": -1,
+    "use_fp16": False,
 }
 # The two families name the same switch differently.
 SYNONYMS = {"use_image_attention": "image_cross_attention", "fps_cond": "fs_condition", "default_fps": "default_fs"}

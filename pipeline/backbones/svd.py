@@ -11,7 +11,7 @@ from pipeline.backbones.interface import Backbone, Conditions, repeat_frames, se
 
 class StableVideoDiffusion(Backbone):
     """``config``: ``unet`` (UNetSpatioTemporalConditionModel's fields), ``motion_bucket``, ``noise_level``; optionally
-    ``norm_groups``."""
+    ``norm_groups`` and ``use_checkpoint`` (less memory in training for more time)."""
 
     family = "svd"
     process = "ve"
@@ -29,6 +29,8 @@ class StableVideoDiffusion(Backbone):
         self.config = config
         self.unet = UNetSpatioTemporalConditionModel(**config["unet"])
         set_norm_groups(self.unet, config.get("norm_groups", 32))
+        if config.get("use_checkpoint", False):
+            self.unet.enable_gradient_checkpointing()
 
     @staticmethod
     def recognises(shapes: dict[str, tuple[int, ...]]) -> bool:

@@ -22,11 +22,13 @@ def ddim(
     eta: float,
     generators: list[torch.Generator],
     last_step: str = "x0",
+    rounding: str = "exact",
 ) -> Tensor:
     """DDIM (Song et al. 2021) from ``timesteps[0]`` to X0, (B, …); ``eta`` 0 is deterministic, 1 is ancestral.
 
     ``last_step``: ``x0`` ends at the estimate of X0. The released code ends at the noise level of step 0 (``alpha_0``,
     VideoCrafter1) and, with DynamiCrafter, at the X0 scale of the last step besides (``alpha_0_scaled``).
+    ``rounding``: ``released`` computes the spread of each step in float32, as the released code does.
     """
     for index, step in enumerate(timesteps):
         t = torch.full((len(x),), step, dtype=torch.int64)
@@ -37,17 +39,30 @@ def ddim(
             return x0
         alpha, sigma, scale = schedule.coefficients(t, x)
         following = 0 if last else timesteps[index + 1]
-        alpha_next, sigma_next, scale_next = schedule.coefficients(torch.full_like(t, following), x)
+        alpha_next, _, scale_next = schedule.coefficients(torch.full_like(t, following), x)
         if last and last_step == "alpha_0_scaled":
             scale_next = scale
         eps = (x - alpha * scale * x0) / sigma
-        # At zero terminal SNR the ratio is sigma_next / 1 times 1; rounding may push the root's argument below 0.
-        ratio = (1 - (alpha / alpha_next).square()).clamp(min=0).sqrt()
-        noise_std = eta * sigma_next / sigma * ratio
-        x = alpha_next * scale_next * x0 + (sigma_next.square() - noise_std.square()).clamp(min=0).sqrt() * eps
+        noise_std, direction_std = _spreads(schedule, step, following, eta, rounding)
+        x = alpha_next * scale_next * x0 + direction_std * eps
         if eta > 0:
             x = x + noise_std * _noise_like(x, generators)
     return x
+
+
+def _spreads(schedule: VPSchedule, step: int, following: int, eta: float, rounding: str) -> tuple[float, float]:
+    """Standard deviations of a step's fresh noise, and of the noise that it keeps.
+
+    From T at zero terminal SNR with eta 1 nothing is kept. Float32 arithmetic leaves 2e-4 of it, or the root of less
+    than nothing, which is NaN in the released code.
+    """
+    now, then = schedule.alphas_cumprod[step], schedule.alphas_cumprod[following]
+    if rounding == "released":
+        now, then = now.float().double(), then.float().double()
+    noise_std = eta * ((1 - then) / (1 - now) * (1 - now / then)).clamp(min=0).sqrt()
+    if rounding == "released":
+        noise_std, then = noise_std.float(), then.float()
+    return noise_std.item(), (1 - then - noise_std.square()).clamp(min=0).sqrt().item()
 
 
 def euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ class VPSchedule:
         if input_rescale:
             falling = torch.linspace(1.0, RESCALE_END, RESCALE_STEPS, dtype=torch.float64)
             scale[:RESCALE_STEPS] = falling[:num_steps]
+        self.alphas_cumprod = cumprod  # float64
         self.alphas = cumprod.sqrt().float()
         self.sigmas = (1 - cumprod).sqrt().float()
         self.scales = scale.float()

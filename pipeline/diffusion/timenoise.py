@@ -35,7 +35,10 @@ class TimeNoise:
 
     def draw_level(self, fraction: Tensor, generator: torch.Generator) -> Tensor:
         """One level for each entry of ``fraction`` (t in [0, 1]), (B,), in (0, beta_max)."""
-        normal = torch.randn(fraction.shape, generator=generator)
+        return self.level(fraction, torch.randn(fraction.shape, generator=generator))
+
+    def level(self, fraction: Tensor, normal: Tensor) -> Tensor:
+        """The level that a normal draw makes."""
         return self.beta_max * torch.sigmoid(center(fraction, self.exponent, self.mu_max) + normal)
 
 

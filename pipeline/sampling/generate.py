@@ -83,10 +83,9 @@ class Generator:
             return self.schedule.x0_from_output(output.float(), x_t, t)
 
         if self.schedule.kind == "vp":
-            settings = self.sampling
-            return samplers.ddim(
-                denoise, x, self.times, self.schedule, settings.eta, generators, self.switches.last_step
-            )
+            last_step, rounding = self.switches.last_step, self.switches.rounding
+            eta = self.sampling.eta
+            return samplers.ddim(denoise, x, self.times, self.schedule, eta, generators, last_step, rounding)
         return {"euler": samplers.euler, "heun": samplers.heun}[self.sampling.kind](denoise, x, self.times)
 
     def _guidance_scale(self, frames: int) -> Tensor:

@@ -10,7 +10,6 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from pipeline.conversion import clip
-from pipeline.conversion.rules import part
 from pipeline.encoders.clip_outputs import MEAN, STD, clip_image_preprocess, image_states, text_states
 from pipeline.errors import PipelineError
 
@@ -93,43 +92,6 @@ def wave(height: int, width: int) -> torch.Tensor:
     return torch.sin(0.21 * (c + 1) * i + 0.13 * j)[None]
 
 
-@pytest.fixture(scope="session")
-def towers(golden, recipe):
-    """Converted towers with the golden weights, by name; and the expected tensors."""
-    meta, expected = golden("clip_towers_tiny")
-    form, models = meta["tiny_open_clip_config"], {}
-    for tower, (convert, _, rules, unused) in TOWERS.items():
-        keys = meta[f"{tower}_keys"]
-        assert set(keys) == {rule.official for rule in rules(form)} | set(unused)
-        state = {key: 0.05 * recipe.draw(key, v["shape"]) + (v["kind"] == "norm_weight") for key, v in keys.items()}
-        models[tower] = build(tower, form)
-        models[tower].load_state_dict(convert(state, form), strict=True)
-        models[tower].eval()
-    return models, expected
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("layer", ["penultimate", "last"])
-def test_golden_text(towers, close, layer):
-    models, expected = towers
-    close(text_states(models["text"], expected["text.tokens"].long(), layer), expected[f"text.{layer}"], 1e-5)
-
-
-@torch.no_grad()
-def test_golden_image(towers, close):
-    models, expected = towers
-    for name, image in {"320x512": wave(320, 512), "zero_image": torch.zeros(1, 3, 320, 512)}.items():
-        states = image_states(models["image"], clip_image_preprocess(image))
-        close(states, expected[f"image.tokens_{name}"], 1e-5, name)
-
-
-@pytest.mark.parametrize("size", [(320, 512), (64, 96)])
-def test_golden_preprocessing(golden, close, size):
-    _, expected = golden("clip_towers_tiny")
-    wanted = expected["image.preprocessed_{}x{}_every8".format(*size)]
-    close(clip_image_preprocess(wave(*size))[..., ::8, ::8], wanted, 1e-5)
-
-
 @settings(max_examples=8, deadline=None)
 @given(
     heads=st.integers(1, 3),
@@ -163,35 +125,6 @@ def test_same_function_and_back_for_any_widths_and_depths(official, loaded, reci
     torch.testing.assert_close(image_states(models["image"], pixels), wanted, rtol=1e-4, atol=1e-5)
     pooled = plain_norm(states["image"], "model.visual.ln_post", wanted[:, 0]) @ states["image"]["model.visual.proj"]
     torch.testing.assert_close(models["image"](pixels).image_embeds, pooled, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_recorded_numbers(official, loaded, recorded):
-    form = config()
-    models = {
-        name: loaded(build(name, form), convert(official(rules(form)), form))
-        for name, (convert, _, rules, _) in TOWERS.items()
-    }
-    tokens = torch.tensor([[38, 3, 5, 7, 39, 0, 0, 0, 0]])
-    pixels = clip_image_preprocess(wave(50, 30), 16)
-    recorded("clip.preprocessed", pixels)
-    recorded("clip.penultimate", text_states(models["text"], tokens))
-    recorded("clip.tokens", image_states(models["image"], pixels))
-
-
-@pytest.mark.parametrize("manifest", ["manifest_dynamicrafter_512", "manifest_videocrafter1_i2v_512"])
-@pytest.mark.parametrize(("tower", "prefix"), [("text", "cond_stage_model."), ("image", "embedder.")])
-def test_full_size(golden, manifest, tower, prefix):
-    keys, _ = golden(manifest)
-    state = part({k: torch.empty(v, device="meta") for k, v in keys["keys"].items()}, prefix)
-    convert, export, _, unused = TOWERS[tower]
-    with torch.device("meta"):
-        model = build(tower, clip.VIT_H_14)
-    converted = convert(state, clip.VIT_H_14)
-    assert {k: v.shape for k, v in converted.items()} == {k: v.shape for k, v in model.state_dict().items()}
-    back = {k: v.shape for k, v in export(converted, clip.VIT_H_14).items()}
-    assert back == {k: v.shape for k, v in state.items() if k not in unused}
-    assert set(unused) <= set(state)
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(50, 30, 8), (40, 9, 16), (9, 9, 16), (16, 16, 16)])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detectors.i3d import I3D, I3dNet, _pad_same, load_i3d
@@ -61,16 +61,6 @@ def test_logits_are_those_recorded(logits):
     found = logits[:, :8] / REFERENCE["largest"]
     torch.testing.assert_close(found, torch.tensor(REFERENCE["logits"]) / REFERENCE["largest"], rtol=0, atol=TOLERANCE)
     assert logits.abs().max() == pytest.approx(REFERENCE["largest"], rel=TOLERANCE)
-
-
-def test_all_logits_agree_with_the_golden_file(logits, golden_folder):
-    wanted = load_file(golden_folder / "evaluation" / "expected.safetensors")["i3d.logits"]
-    torch.testing.assert_close(logits, wanted, rtol=0, atol=TOLERANCE * wanted.abs().max().item())
-
-
-def test_names_and_shapes_are_the_manifest(state, golden_folder):
-    manifest = json.loads((golden_folder / "evaluation" / "i3d_manifest.json").read_text())
-    assert {key: list(value.shape) for key, value in state.items()} == manifest["state_dict"]
 
 
 def test_size_is_the_published_one(state):
