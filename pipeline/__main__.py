@@ -1,6 +1,7 @@
 """The command line: ``python -m pipeline STAGE …`` runs one stage as dvc.yaml does, the other commands serve people."""
 
 import ast
+import importlib
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ STAGES = Path(__file__).parent / "stages"
 TOOLS = {
     "preset": "write presets/NAME.yaml (demo, or an overlay of it) into params.yaml",
     "use-data": "point params.yaml at your own clips, UCF101 and pictures",
+    "doctor": "say what is there, what is missing, and whether disk and GPU memory suffice",
+    "animate": "make one video from one picture, with any checkpoint",
+    "export": "write a checkpoint back in its authors' layout",
     "ui": "open the MLflow UI on loopback",
 }
 
@@ -41,9 +45,7 @@ def main(arguments: list[str]) -> int:
 
             return run_stage(command, rest)
         if command in TOOLS:
-            from pipeline import tools
-
-            return getattr(tools, command.replace("-", "_"))(rest)
+            return importlib.import_module(f"pipeline.tools.{command.replace('-', '_')}").run(rest)
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipeline import tracking
+from pipeline.devices import choose_device
 from pipeline.engine.ledger import Ledger, StageEntry
 from pipeline.engine.processes import die_with_parent
 from pipeline.errors import PipelineError
@@ -43,10 +44,20 @@ INFRASTRUCTURE = frozenset(
     for name in (
         "__main__",
         "runner",
-        "params",
+        "diffusion/source",  # values of switches are parameters; stages that follow them declare it
+        "params/__init__",
+        "params/base",
+        "params/backbones",
+        "params/data",
+        "params/declared",
+        "params/encoders",
+        "params/evaluation",
+        "params/file",
+        "params/released",
+        "params/trainings",
         "errors",
         "tracking",
-        "fingerprint",
+        "devices",
         "engine/ledger",
         "engine/processes",
         "backbones/registry",
@@ -72,13 +83,7 @@ class Stage:
     @property
     def device(self) -> str:
         """``runtime.device`` with ``auto`` resolved; imports torch."""
-        import torch
-
-        if self.runtime.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        if self.runtime.device == "cuda" and not torch.cuda.is_available():
-            raise PipelineError("runtime.device is cuda, but torch sees no GPU; set it to auto or cpu")
-        return self.runtime.device
+        return choose_device(self.runtime.device)
 
     @property
     def workers(self) -> int:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import pipeline.__main__ as command_line
-from pipeline import tools
 from pipeline.errors import PipelineError
 from pipeline.params.file import load_params
+from pipeline.tools import preset, use_data
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +34,7 @@ ALL = [
 def test_use_data_rewrites_params_to_the_reader_s_folders(folder, capsys):
     before = load_params(Path("params.yaml"))
     columns = ["--columns", "clip,text,", "--conditions", "5", "--reference", "6", "--allow-few"]
-    assert tools.use_data([*ALL, *columns]) == 0
+    assert use_data.run([*ALL, *columns]) == 0
     params = load_params(Path("params.yaml"))
     for name, kind in (("own_strided", "uniform_stride"), ("own_fixed", "fixed_fps")):
         spec = params.clip_sets[name]
@@ -58,7 +58,7 @@ def test_use_data_rewrites_params_to_the_reader_s_folders(folder, capsys):
 
 
 def test_each_part_may_be_given_alone_and_the_rest_stays(folder):
-    tools.use_data(["--ucf101", "my/testlist01.txt", "my/UCF-101"])
+    use_data.run(["--ucf101", "my/testlist01.txt", "my/UCF-101"])
     params, demo = load_params(Path("params.yaml")), load_params(ROOT / "presets/demo.yaml")
     assert params.clip_sets["ucf101"].listing == "my/testlist01.txt"
     assert params.clip_sets["imagebench"] == demo.clip_sets["imagebench"] and params.trainings == demo.trainings
@@ -66,18 +66,18 @@ def test_each_part_may_be_given_alone_and_the_rest_stays(folder):
 
 
 def test_comments_are_kept_and_a_second_time_changes_nothing(folder):
-    tools.use_data(ALL)
+    use_data.run(ALL)
     once = Path("params.yaml").read_text()
     params = load_params(Path("params.yaml"))
     comments = {line.split("#", 1)[1] for line in (ROOT / "presets/demo.yaml").read_text().splitlines() if "#" in line}
     assert all(comment in once for comment in comments)
-    tools.use_data(ALL)
+    use_data.run(ALL)
     assert load_params(Path("params.yaml")) == params
 
 
 def test_preset_demo_goes_back_to_the_committed_file(folder):
-    tools.use_data(ALL)
-    tools.preset(["demo"])
+    use_data.run(ALL)
+    preset.run(["demo"])
     assert Path("params.yaml").read_text() == (ROOT / "presets/demo.yaml").read_text()
 
 
@@ -104,9 +104,9 @@ def test_what_cannot_be_used_is_an_error_and_leaves_the_file_alone(folder, capsy
 def test_params_that_are_missing_or_broken_are_an_error_for_people(folder, text):
     Path("params.yaml").unlink() if text is None else Path("params.yaml").write_text(text)
     with pytest.raises(PipelineError, match=r"params\.yaml"):
-        tools.use_data(ALL)
+        use_data.run(ALL)
 
 
 def test_unknown_preset_lists_those_there_are(folder):
-    with pytest.raises(PipelineError, match="there is no preset 'big'; there are: demo, smoke"):
-        tools.preset(["big"])
+    with pytest.raises(PipelineError, match="there is no preset 'big'; there are: demo, paper, smoke"):
+        preset.run(["big"])

@@ -51,6 +51,21 @@ def find(location: str, file: str | None, revision: str | None, sha256: str | No
     return Found(path, found, asked)
 
 
+def whereabouts(location: str, file: str | None, revision: str | None) -> tuple[bool | None, str]:
+    """Whether a released file is on this machine (None: it would be fetched), and that in words. Fetches nothing."""
+    asked = "/".join(part for part in (location, file) if part)
+    if not location.startswith(HUB):
+        path = Path(location).expanduser()
+        path = path / file if file else path
+        return path.is_file(), f"{path}" + ("" if path.is_file() else " does not exist")
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(location.removeprefix(HUB), file or "", revision=revision)
+    if isinstance(cached, str):
+        return True, f"{asked}: in the local cache"
+    return None, f"{asked}: not here yet; it would be fetched from the Hugging Face hub"
+
+
 def folder(location: str, revision: str | None, patterns: list[str]) -> Path:
     """A folder of small files (a tokenizer) by path or hub name. Raises PipelineError where it is not there."""
     if not location.startswith(HUB):

@@ -119,13 +119,18 @@ def _read(reader, wanted: set[int]) -> dict[int, np.ndarray]:
     return frames
 
 
-def decode_picture(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
-    """A picture as a clip of one frame. Raises Reject."""
+def read_picture(path: Path) -> np.ndarray:
+    """uint8 RGB (H, W, 3). Raises Reject."""
     open_source(path)
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise Reject("not_a_picture", "OpenCV cannot read it")
-    frames = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)[None]
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def decode_picture(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
+    """A picture as a clip of one frame. Raises Reject."""
+    frames = read_picture(path)[None]
     place = {"start": 0, "stride": 1, "requested": 1, "window": 0}
     return [{**_row(frames, rule, place, 0.0, f"opencv {cv2.__version__}"), "fps": rule.fps}]
 

@@ -6,11 +6,18 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from pipeline.engine.processes import die_with_parent
 from pipeline.errors import PipelineError
 from pipeline.training.job import FAILURE, Job
 
 POLL_SECONDS = 1.0
+
+
+def processes_of(config: Path) -> int:
+    """How many processes an accelerate config starts."""
+    return int(YAML(typ="safe").load(config.read_text()).get("num_processes", 1))
 
 
 def make_job(stage, *, family, model, source, latents, process, optimisation, condition_noise, departures) -> Job:

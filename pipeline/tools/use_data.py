@@ -1,4 +1,4 @@
-"""Commands for people: presets, own data, the MLflow page."""
+"""Point params.yaml at the reader's own folders."""
 
 import argparse
 from pathlib import Path
@@ -6,22 +6,10 @@ from pathlib import Path
 from pipeline import presets
 from pipeline.errors import PipelineError
 from pipeline.params.file import load_params
-
-ROOT = Path(__file__).resolve().parent.parent
-PARAMS = Path("params.yaml")
+from pipeline.tools.project import PARAMS
 
 
-def preset(arguments: list[str]) -> int:
-    """``python -m pipeline preset NAME``."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline preset", description="Write a preset into params.yaml.")
-    parser.add_argument("name", help="demo (minutes on a CPU) or smoke (seconds a stage; numbers mean nothing)")
-    args = parser.parse_args(arguments)
-    presets.write(presets.preset(ROOT / "presets", args.name), PARAMS)
-    print(f"params.yaml holds the preset {args.name}; next: snakemake --cores all reports/table3.csv (or dvc repro)")
-    return 0
-
-
-def use_data(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """``python -m pipeline use-data …``."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline use-data",
@@ -66,16 +54,3 @@ def use_data(arguments: list[str]) -> int:
     presets.write(tree, PARAMS)
     print("params.yaml points at your data; next: snakemake --cores all reports/table3.csv (or dvc repro)")
     return 0
-
-
-def ui(arguments: list[str]) -> int:
-    """``python -m pipeline ui``."""
-    from pipeline import tracking
-
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline ui", description="MLflow's page of all runs, on loopback."
-    )
-    parser.add_argument("--port", type=int, default=5000)
-    args = parser.parse_args(arguments)
-    tracking.prepare_store(Path.cwd())
-    return tracking.serve_ui(Path.cwd(), args.port)
