@@ -55,6 +55,11 @@ class Backbone(nn.Module, ABC):
     config: dict
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.parameters()).dtype
+
+    @property
     @abstractmethod
     def frames(self) -> int:
         """Frames of a clip."""

@@ -78,6 +78,8 @@ class Ddim(Group):
     spacing: Literal["trailing", "uniform"]
     source: Source
     switches: Switches
+    precision: Literal["no", "bf16"]  # of the network; schedules and the sampler's state are float32
+    compile: bool  # by torch.compile: minutes once, faster afterwards
     seed: int
     batch_size: Positive
 
@@ -89,6 +91,8 @@ class Edm(Group):
     guidance_max: PositiveFloat  # last frame
     source: Source
     switches: Switches
+    precision: Literal["no", "bf16"]  # of the network; schedules and the sampler's state are float32
+    compile: bool  # by torch.compile: minutes once, faster afterwards
     seed: int
     batch_size: Positive
 

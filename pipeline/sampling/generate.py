@@ -11,6 +11,17 @@ from pipeline.diffusion.schedules import make_schedule
 from pipeline.diffusion.source import SAMPLING, own_switches, resolve
 
 
+def prepare_network(backbone: Backbone, sampling, device: str) -> Backbone:
+    """The network as it samples: on its device, in its precision, compiled if asked. Changed in place.
+
+    With bfloat16 weights the statistics of norms are still float32, inside PyTorch's kernels.
+    """
+    backbone.to(device, {"no": torch.float32, "bf16": torch.bfloat16}[sampling.precision])
+    if sampling.compile:
+        backbone.unet.compile()
+    return backbone
+
+
 class Generator:
     """One backbone with its sampling settings, start and initial distribution.
 
@@ -45,7 +56,8 @@ class Generator:
     def describe(self) -> dict:
         """What is recorded beside every clip."""
         times = [round(float(value), 4) for value in self.times]
-        settings = self.sampling.model_dump(exclude={"kind", "steps", "seed", "batch_size", "source", "switches"})
+        left_out = {"kind", "steps", "seed", "batch_size", "source", "switches", "compile"}
+        settings = self.sampling.model_dump(exclude=left_out)
         std = torch.as_tensor(self.initial[1]).square().mean().sqrt().item()
         switches = {name: getattr(self.switches, name) for name in own_switches(SAMPLING, self.backbone.family)}
         return {"sampler": self.sampling.kind, "times": times, "initial_std": std, **settings, **switches}
@@ -61,9 +73,9 @@ class Generator:
         device: str,
     ) -> Tensor:
         """Latents (B, *shape) in model scale; ``null_image`` (1, T, D): frozen CLIP output of a grey picture."""
-        conditions = conditions.to(device)
+        conditions, dtype = conditions.to(device), self.backbone.dtype
         empty = self.backbone.unconditional(
-            conditions, null_text.to(device), self.backbone.image_context(null_image.to(device))
+            conditions, null_text.to(device), self.backbone.image_context(null_image.to(device, dtype))
         )
         x = analytic_init.draw_initial(*self.initial, shape, generators).float().to(device)
         scale = self._guidance_scale(shape[1]).to(device)
@@ -71,7 +83,7 @@ class Generator:
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             scaled, time = self.schedule.model_input(x_t, t)
-            time = time.to(device)
+            scaled, time = scaled.to(dtype), time.to(device)
             if both is None:
                 output = self.backbone(scaled, time, conditions)
             else:
@@ -116,7 +128,7 @@ def image_conditions(
         image_latent=latent * backbone.image_latent_factor(encoders.scaling_factor),
         fps=fps.to(frames.device),
     )
-    return replace(given, image_context=backbone.image_context(image)), latent
+    return replace(given, image_context=backbone.image_context(image.to(backbone.dtype))), latent
 
 
 def _draw(like: Tensor, generators: list[torch.Generator]) -> Tensor:

@@ -23,7 +23,7 @@ def run(stage):
     from pipeline.encoders.frozen import Encoders
     from pipeline.evaluation.conditions import condition_items
     from pipeline.sampling.batch import sample_batch
-    from pipeline.sampling.generate import Generator
+    from pipeline.sampling.generate import Generator, prepare_network
     from pipeline.sampling.moments_file import moments_hash, read_moments
     from pipeline.sampling.writer import SampleWriter
 
@@ -31,7 +31,7 @@ def run(stage):
     weights, initial, moments_file, clips_folder = stage.inputs
     spec = stage.params.backbones[row.backbone]
     encoders = Encoders.load(initial).to(stage.device)
-    backbone = load_backbone(weights, vae_hash=encoders.vae_hash).to(stage.device)
+    backbone = prepare_network(load_backbone(weights, vae_hash=encoders.vae_hash), spec.sampling, stage.device)
     mean, variance = read_moments(moments_file, encoders.vae_hash) if row.init == "analytic" else (None, None)
     start = getattr(row.start, data)
     generator = Generator(backbone, spec.process, spec.sampling, start, row.init, mean, variance)

@@ -46,7 +46,7 @@ def _animate(params, args):
     from pipeline.devices import choose_device
     from pipeline.encoders.frozen import Encoders
     from pipeline.sampling.batch import Picture, make_videos
-    from pipeline.sampling.generate import Generator
+    from pipeline.sampling.generate import Generator, prepare_network
     from pipeline.sampling.moments_file import read_moments
 
     spec, device = params.backbones[args.backbone], choose_device(params.runtime.device)
@@ -54,7 +54,8 @@ def _animate(params, args):
     initial = _there(Path("models") / f"{args.backbone}-initial")
     weights = initial if args.checkpoint is None else _checkpoint(args.checkpoint)
     encoders = Encoders.load(initial).to(device)
-    backbone = load_backbone(weights, family=spec.family, vae_hash=encoders.vae_hash).to(device)
+    backbone = load_backbone(weights, family=spec.family, vae_hash=encoders.vae_hash)
+    backbone = prepare_network(backbone, spec.sampling, device)
     moments = (None, None)
     if args.init == "analytic":
         moments = read_moments(_there(Path("moments") / f"{args.backbone}.safetensors"), encoders.vae_hash)

@@ -23,9 +23,12 @@ PROCESS = {
 }  # fmt: skip
 DDIM = Ddim(
     kind="ddim", steps=4, eta=0.0, guidance=1.0, guidance_rescale=0.0, spacing="trailing", source="paper",
-    switches={}, seed=0, batch_size=2,
+    switches={}, precision="no", compile=False, seed=0, batch_size=2,
 )  # fmt: skip
-EDM = Edm(kind="euler", steps=4, guidance_min=1.0, guidance_max=1.0, source="paper", switches={}, seed=0, batch_size=2)
+EDM = Edm(
+    kind="euler", steps=4, guidance_min=1.0, guidance_max=1.0, source="paper", switches={}, precision="no",
+    compile=False, seed=0, batch_size=2,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

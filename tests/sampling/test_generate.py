@@ -154,7 +154,7 @@ def test_svd_guidance_rises_over_the_frames(make_generator, generate):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_description_names_times_start_and_every_setting(make_generator, moments, family):
     told = make_generator(family, None, "analytic", moments).describe()
-    common = {"sampler", "times", "initial_std"}
+    common = {"sampler", "times", "initial_std", "precision"}
     if family == "svd":
         assert set(told) == common | {"guidance_min", "guidance_max", "standard_std", "analytic", "told_fps"}
         assert (told["times"][0], len(told["times"])) == (50.0, 5) and told["times"][-1] == 0

@@ -76,7 +76,7 @@ def test_manifest_holds_everything_that_a_clip_was_made_from(run, encoders, clip
     folder = run(family, data, init="analytic")
     entries = read_manifest(folder)
     fields = {"id", "condition_id", "prompt", "seed", "sampling_seed", "init", "start", "vae", "weights", "moments"}
-    fields |= {"sampler", "times", "initial_std"} | SAMPLER[family] | TOLD[family]
+    fields |= {"sampler", "times", "initial_std", "precision"} | SAMPLER[family] | TOLD[family]
     fields |= {"video", "condition"} if data == "imagebench" else set()
     for entry in entries:
         place = clips.ids.index(entry["condition_id"])
