@@ -29,8 +29,11 @@ def official_shapes(tree, family: str) -> dict[str, tuple[int, ...]]:
     spec = tree["backbones"][family]
     encoders = tree["encoders"][spec["encoders"]]
     shapes = {name: tuple(v.shape) for name, v in export_backbone(build_empty(family, plain(spec["model"]))).items()}
-    parts = {"first_stage_model.": vae_rules(encoders["autoencoder"]), "cond_stage_model.": clip._text_rules(encoders["towers"]),
-             "embedder.": clip._image_rules(encoders["towers"])}  # fmt: skip
+    parts = {
+        "first_stage_model.": vae_rules(encoders["autoencoder"]),
+        "cond_stage_model.": clip._text_rules(encoders["towers"]),
+        "embedder.": clip._image_rules(encoders["towers"]),
+    }
     for prefix, rules in parts.items():
         shapes |= {prefix + rule.official: tuple(rule.shape) for rule in rules}
     return shapes | {"cond_stage_model.model.logit_scale": ()}

@@ -7,6 +7,7 @@ checkpointing; and the share of the card's own matrix rate, measured in the same
 import argparse
 import json
 import time
+from functools import partial
 
 import torch
 from project import ROOT
@@ -64,7 +65,7 @@ def sampling(family: str, compiled: bool, batches: list[int], rate: float) -> No
                 with FlopCounterMode(display=False) as counter:
                     backbone(pair, times, both)
                 flops[family, batch] = counter.get_total_flops()
-            seconds = timed(lambda: backbone(pair, times, both), 5)
+            seconds = timed(partial(backbone, pair, times, both), 5)
         peak = torch.cuda.max_memory_allocated() / GIB
         share = flops[family, batch] / seconds / rate
         print(f"{family:<14} sampling  {'compiled' if compiled else 'eager   '} batch {batch}: "
@@ -107,9 +108,8 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU: this benchmark needs one")
     rate = matrix_rate()
-    print(
-        f"{torch.cuda.get_device_name()}: {rate / 1e12:.0f} TFLOP/s in bfloat16 matrix products, torch {torch.__version__}"
-    )
+    name, version = torch.cuda.get_device_name(), torch.__version__
+    print(f"{name}: {rate / 1e12:.0f} TFLOP/s in bfloat16 products, torch {version}", flush=True)
     for family in args.families:
         for compiled in (False,) if args.no_compile else (False, True):
             sampling(family, compiled, [1, *(batch for batch in args.batches if batch != 1)], rate)

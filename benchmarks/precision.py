@@ -33,7 +33,7 @@ def unet(family: str) -> dict[str, float]:
     empty = exact.unconditional(conditions, text, torch.zeros(1, *conditions.image_context.shape[1:]))
 
     def call(backbone, x, *rest):
-        return our_call(backbone, x.to(backbone.dtype), *rest).float()  # the state stays float32
+        return our_call(backbone, x.to(backbone.dtype), *rest).float()
 
     return {
         "one call": error(call(fast, x, t, conditions), call(exact, x, t, conditions)),

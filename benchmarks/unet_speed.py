@@ -2,13 +2,15 @@
 
 The released way: one clip a call, two calls for guidance, float32, attention written out with its matrix of scores,
 temporal convolutions as three-dimensional ones. Ours: all clips and both branches of guidance in one call, fused
-attention. Same weights, same numbers (checked), same threads, both in this run, taken in turns; times are medians.
+attention; in float32, and in bfloat16 (`precision: bf16`: bfloat16 weights in sampling, autocast in training). Same
+weights, same numbers in float32 (checked), same threads, all in this run, taken in turns; times are medians.
 """
 
 import argparse
+import copy
 import statistics
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from unittest import mock
 
@@ -22,7 +24,7 @@ from pipeline.backbones.footprint import example_inputs
 from pipeline.backbones.interface import Conditions
 from pipeline.backbones.registry import FAMILIES, build
 
-CLIPS, GUIDANCE = 4, 7.5
+CLIPS, GUIDANCE = 2, 7.5
 LVDM = {
     "num_res_blocks": 1, "num_head_channels": 32, "context_dim": 64, "out_channels": 4, "temporal_length": 16,
     "temporal_conv": True, "temporal_attention": True, "addition_attention": True, "text_length": 77,
@@ -30,7 +32,7 @@ LVDM = {
 }  # fmt: skip
 SIZES = {  # channels a level, latent height and width, steps of a sample
     "small": ((64, 128), (16, 16), 50),
-    "middle": ((128, 256), (20, 32), 25),
+    "middle": ((96, 192), (16, 24), 25),
 }
 
 
@@ -108,22 +110,22 @@ def our_call(backbone, x, time_of, conditions, empty=None):
 
 
 def sample(call, backbone, x, time_of, conditions, empty, steps: int):
-    """Steps of any sampler: the network's calls are the time."""
+    """Steps of any sampler: the network's calls are the time. The state is float32."""
     with torch.inference_mode():
         for _ in range(steps):
-            x = x - call(backbone, x, time_of, conditions, empty) / (10 * steps)
+            x = x - call(backbone, x.to(backbone.dtype), time_of, conditions, empty).float() / (10 * steps)
     return x
 
 
-def train(call, backbone, x, time_of, conditions):
+def train(call, backbone, x, time_of, conditions, precision: torch.dtype):
+    """Gradients of a batch; those of clips taken one by one add up."""
     backbone.zero_grad(set_to_none=True)
-    if call is released_calls:  # gradients of clips taken one by one add up
-        for place in range(len(x)):
-            call(
-                backbone, x[place : place + 1], time_of[place : place + 1], one(conditions, place)
-            ).square().mean().backward()
-    else:
-        call(backbone, x, time_of, conditions).square().mean().backward()
+    places = range(len(x)) if call is released_calls else [slice(None)]
+    for place in places:
+        part = slice(place, place + 1) if isinstance(place, int) else place
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            output = call(backbone, x[part], time_of[part], conditions.map(lambda value, part=part: value[part]))
+        output.float().square().mean().backward()
 
 
 def measure(family: str, size: str, repeats: int) -> None:
@@ -140,36 +142,40 @@ def measure(family: str, size: str, repeats: int) -> None:
     empty = backbone.unconditional(conditions, torch.zeros(conditions.text.shape[1:]) if conditions.text is not None
                                    else None, torch.zeros(1, *conditions.image_context.shape[1:]))  # fmt: skip
 
-    def forward(call):
+    low = copy.deepcopy(backbone).to(torch.bfloat16)
+    exact, fast = torch.float32, torch.bfloat16
+
+    def forward(call, network):
         with torch.inference_mode():
-            return call(backbone, x, time_of, conditions)
+            return call(network, x.to(network.dtype), time_of, conditions)
+
+    def guided(call, network):
+        return sample(call, network, x, time_of, conditions, empty, steps)
 
     jobs = {
         "forward": (forward, repeats),
-        "forward and backward": (lambda call: train(call, backbone, x, time_of, conditions), repeats),
-        f"guided sample, {steps} steps": (
-            lambda call: sample(call, backbone, x, time_of, conditions, empty, steps), 1 if size == "middle" else 2
+        "forward and backward": (
+            lambda call, network: train(call, backbone, x, time_of, conditions, network.dtype), repeats
         ),
+        f"guided sample, {steps} steps": (guided, 1),
     }  # fmt: skip
     with released_way():
-        wanted = forward(released_calls)
-    found = forward(our_call)
+        wanted = forward(released_calls, backbone)
+    found = forward(our_call, backbone)
     assert (found - wanted).abs().max() < 1e-3 * wanted.abs().max(), "not the same network"
-    parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    ways = {"released": (released_calls, backbone), exact: (our_call, backbone), fast: (our_call, low)}
     for name, (job, times) in jobs.items():
-        taken = {released_calls: [], our_call: []}
+        taken = {way: [] for way in ways}
         for _ in range(times):
-            for call, seconds in taken.items():
+            for way, (call, network) in ways.items():
                 started = time.perf_counter()
-                if call is released_calls:
-                    with released_way():
-                        job(call)
-                else:
-                    job(call)
-                seconds.append(time.perf_counter() - started)
-        theirs, ours = (statistics.median(seconds) for seconds in taken.values())
-        print(f"{family:<14} {size:<7} {parameters / 1e6:5.1f} M  {name:<26} released {theirs:8.2f} s   ours {ours:8.2f} s"
-              f"   {theirs / ours:5.2f} times", flush=True)  # fmt: skip
+                with released_way() if way == "released" else nullcontext():
+                    job(call, network)
+                taken[way].append(time.perf_counter() - started)
+        theirs, ours, ours_low = (statistics.median(seconds) for seconds in taken.values())
+        ratios = f"float32 {ours:7.2f} s, {theirs / ours:5.2f} times"
+        ratios += f"  bfloat16 {ours_low:7.2f} s, {theirs / ours_low:5.2f} times"
+        print(f"{family:<14} {size:<7} {name:<24} released {theirs:7.2f} s  {ratios}", flush=True)
 
 
 def main() -> None:
