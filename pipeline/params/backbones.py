@@ -69,32 +69,30 @@ class ReleasedBackbone(Group):
     checkpoint: ReleasedFile
 
 
-class Ddim(Group):
-    kind: Literal["ddim"]
+class Sampler(Group):
+    """What all samplers have."""
+
     steps: Positive
+    source: Source
+    switches: Switches
+    precision: Literal["no", "bf16"]  # of the network; schedules and the sampler's state are float32
+    compile: bool  # by torch.compile: minutes once, faster afterwards
+    seed: int
+    batch_size: Positive
+
+
+class Ddim(Sampler):
+    kind: Literal["ddim"]
     eta: Fraction
     guidance: PositiveFloat
     guidance_rescale: Fraction
     spacing: Literal["trailing", "uniform"]
-    source: Source
-    switches: Switches
-    precision: Literal["no", "bf16"]  # of the network; schedules and the sampler's state are float32
-    compile: bool  # by torch.compile: minutes once, faster afterwards
-    seed: int
-    batch_size: Positive
 
 
-class Edm(Group):
+class Edm(Sampler):
     kind: Literal["euler", "heun"]
-    steps: Positive
     guidance_min: PositiveFloat  # first frame
     guidance_max: PositiveFloat  # last frame
-    source: Source
-    switches: Switches
-    precision: Literal["no", "bf16"]  # of the network; schedules and the sampler's state are float32
-    compile: bool  # by torch.compile: minutes once, faster afterwards
-    seed: int
-    batch_size: Positive
 
 
 def _known_family(family: str) -> str:

@@ -2,7 +2,6 @@
 
 import collections
 import json
-import zlib
 from pathlib import Path
 
 import pytest
@@ -12,31 +11,17 @@ from safetensors.torch import save_file
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detectors.i3d import I3D, I3dNet, _pad_same, load_i3d
 from pipeline.evaluation.detectors.weights import weights_hash
+from tests.golden_kinds.core import draw
+from tests.golden_kinds.evaluation import i3d_weight
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = json.loads((Path(__file__).parent / "i3d_reference.json").read_text())
 TOLERANCE = 1e-5  # of the largest absolute logit
 
 
-def draw(key: str, shape) -> torch.Tensor:
-    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(zlib.crc32(key.encode())))
-
-
-def recipe(key: str, value: torch.Tensor) -> torch.Tensor:
-    """The golden folder's weights: see its README."""
-    if key.endswith("num_batches_tracked"):
-        return value
-    drawn = draw(key, value.shape)
-    if key.endswith("running_var"):
-        return 1 + 0.1 * drawn.abs()
-    if key.endswith(("running_mean", "bias")):
-        return 0.1 * drawn
-    return 1 + 0.1 * drawn if key.endswith("bn.weight") else drawn * (2 / value[0].numel()) ** 0.5
-
-
 @pytest.fixture(scope="module")
 def state():
-    return {key: recipe(key, value) for key, value in I3dNet().state_dict().items()}
+    return {key: i3d_weight(key, value) for key, value in I3dNet().state_dict().items()}
 
 
 @pytest.fixture(scope="module")

@@ -63,12 +63,12 @@ def _i3d(document: Document) -> list[Comparison]:
     from pipeline.evaluation.detectors.i3d import I3dNet
 
     net, expected = I3dNet().eval(), document.tensors["i3d.logits"]
-    net.load_state_dict({key: _i3d_weight(key, value) for key, value in net.state_dict().items()})
+    net.load_state_dict({key: i3d_weight(key, value) for key, value in net.state_dict().items()})
     found = net(torch.tanh(draw("input.video", (len(expected), 3, 16, 224, 224))))
     return [Comparison(found, expected, ELSEWHERE)]
 
 
-def _i3d_weight(key: str, value: torch.Tensor) -> torch.Tensor:
+def i3d_weight(key: str, value: torch.Tensor) -> torch.Tensor:
     """The folder's own recipe, see its README."""
     if key.endswith("num_batches_tracked"):
         return value

@@ -196,3 +196,33 @@ def test_released_last_step_ends_at_the_noise_level_of_step_0(make_generator, ge
     found = generate(make_generator(family, switches={"last_step": last_step}))
     assert torch.allclose(found, expected, atol=1e-4)
     assert not torch.allclose(found, x0, atol=1e-4)
+
+
+def test_released_videocrafter1_does_not_hear_of_m_in_its_steps(make_generator, generate, calls, moments):
+    """Oddity list, DDIM: M reaches only Analytic-Init, and the state enters at step 981 whatever M is."""
+    seen = calls("videocrafter1")
+    released = make_generator(
+        "videocrafter1", 0.92, "analytic", moments, steps=50, spacing="uniform", source="released"
+    )
+    paper = make_generator("videocrafter1", 0.92, "analytic", moments, steps=50, spacing="uniform")
+    assert (released.times[0], len(released.times)) == (981, 50) and paper.times[0] == 919
+    alpha, sigma = vp_coefficients("videocrafter1", 919)
+    generate(make_generator("videocrafter1", 0.92, "analytic", moments, steps=2, spacing="uniform", source="released"))
+    expected = alpha * moments[0] + math.sqrt(alpha**2 * moments[1] + sigma**2) * noise(0)
+    assert torch.allclose(seen[0][0][0], expected, atol=1e-5)
+
+
+def test_released_time_steps_are_refused_where_the_released_code_stops(make_generator):
+    with pytest.raises(PipelineError, match="51 steps for M = 920"):
+        make_generator("dynamicrafter", 0.92, steps=50, source="released")
+    assert (
+        len(make_generator("dynamicrafter", 0.92, steps=50, source="released", switches={"rounding": "exact"}).times)
+        == 50
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_released_way_gives_other_clips_and_is_recorded(make_generator, generate, family):
+    paper, released = make_generator(family), make_generator(family, source="released")
+    assert (generate(paper) - generate(released)).abs().max() > 1e-3
+    assert paper.describe() != released.describe()
