@@ -224,5 +224,5 @@ def test_released_time_steps_are_refused_where_the_released_code_stops(make_gene
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_released_way_gives_other_clips_and_is_recorded(make_generator, generate, family):
     paper, released = make_generator(family), make_generator(family, source="released")
-    assert (generate(paper) - generate(released)).abs().max() > 1e-3
+    assert (generate(paper) - generate(released)).abs().max() > 1e-6  # SVD's start alone: its rate is told beforehand
     assert paper.describe() != released.describe()
