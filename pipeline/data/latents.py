@@ -1,8 +1,8 @@
 """What the frozen encoders made of a clip set: shards of safetensors, read by memory map, row by row.
 
-A row a clip: VAE moments of every frame, image tokens and embedding of every frame, text tokens, fps. index.json
-names the clips and the encoders that made them; null.safetensors holds the conditions of nothing (empty text, grey
-picture).
+A row a clip: VAE moments of every frame, image tokens and embedding of every frame or of the first, text tokens, fps.
+index.json names the clips and the encoders that made them; null.safetensors holds the conditions of nothing (empty
+text, grey picture). A mirrored clip is a row of its own, with ``MIRRORED`` behind its id.
 """
 
 import json
@@ -15,12 +15,14 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 
+MIRRORED = "|mirrored"
+
 # field -> what it is; every tensor's first axis is the clip
 FIELDS = {
     "mean": "VAE posterior mean, unscaled, (C, F, h, w)",
     "logvar": "VAE posterior log variance, (C, F, h, w)",
-    "image_tokens": "CLIP tokens of every frame, (F, T, D)",
-    "image_embedding": "projected CLIP embedding of every frame, (F, 1, D)",
+    "image_tokens": "CLIP tokens of every frame, (F, T, D), or of the first, (1, T, D)",
+    "image_embedding": "projected CLIP embedding of every frame, (F, 1, D), or of the first",
     "text": "text tokens of the caption, (L, D)",
     "fps": "frames per second of the clip, ()",
 }

@@ -53,3 +53,5 @@ class Latents(Group):
     clips: Name
     encoders: Name
     batch_size: Positive  # clips
+    flip: bool  # each clip a second time, mirrored: a random horizontal flip without encoding in training
+    picture_frames: Literal["first", "all"]  # frames that CLIP sees: those that may condition a training clip

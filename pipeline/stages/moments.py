@@ -1,7 +1,7 @@
 """E[X0] and its scalar variance. Reads latents; writes the moments that Analytic-Init starts from.
 
 Latents are samples of the VAE's posterior: the mean is that of the posterior means, the variance adds the posterior's
-own. One pass in float64; the clips are the first moments.clips of the set in its (listing) order.
+own. One pass in float64; the clips are the first moments.clips of the set in its (listing) order, none mirrored.
 """
 
 import json
@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from pipeline.data.latents import LatentSet
+from pipeline.data.latents import MIRRORED, LatentSet
 from pipeline.diffusion.moments import MomentsAccumulator
 
 BATCH = 32
@@ -22,10 +22,11 @@ def add_arguments(parser):
 
 def run(stage):
     latents = LatentSet(stage.inputs[0])
-    count = min(len(latents), stage.params.moments.clips)
+    upright = [row for row, name in enumerate(latents.ids) if not name.endswith(MIRRORED)]
+    chosen = upright[: stage.params.moments.clips]
     moments = MomentsAccumulator()
-    for start in tqdm(range(0, count, BATCH), disable=None):
-        rows = latents.batch(list(range(start, min(start + BATCH, count))), ("mean", "logvar"))
+    for start in tqdm(range(0, len(chosen), BATCH), disable=None):
+        rows = latents.batch(chosen[start : start + BATCH], ("mean", "logvar"))
         scale = latents.scaling_factor
         moments.update(rows["mean"].double() * scale, rows["logvar"].double().exp() * scale**2)
     # One entry: safetensors writes several in a random order, and the same moments must be the same bytes.

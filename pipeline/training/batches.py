@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.backbones.interface import Backbone, Conditions, repeat_frames
 from pipeline.data.latents import LatentSet
 from pipeline.diffusion.timenoise import apply_noise
+from pipeline.errors import PipelineError
 from pipeline.seeding import torch_generator
 
 REPLACED = 0.95  # probability that the switch token_noise: coin replaces the tokens
@@ -74,6 +75,11 @@ def assemble(backbone: Backbone, schedule, latents: LatentSet, settings, step: i
         for i, name in enumerate(ids)
     ]
     posterior, noise, t, frame, coin = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+    if frame.max() >= rows[tokens].shape[1]:
+        raise PipelineError(
+            f"{latents.folder.name}: these latents hold the picture of the first frame alone, but {backbone.family} is "
+            "conditioned on any; set latents.<name>.picture_frames to all"
+        )
     x0 = (rows["mean"] + (0.5 * rows["logvar"]).exp() * posterior) * latents.scaling_factor
     each = torch.arange(len(ids))
     image_latent = x0[each, :, frame] * backbone.image_latent_factor(latents.scaling_factor)

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.backbones.checkpoint import load_backbone
-from pipeline.data.latents import FIELDS, LatentSet, LatentWriter
-from pipeline.data.schema import ClipWriter, encode_frames
-from pipeline.encoders.frozen import Encoders
+from pipeline.data.latents import FIELDS, MIRRORED, LatentSet, LatentWriter
+from pipeline.data.schema import ClipSet, ClipWriter, encode_frames
+from pipeline.encoders.frozen import Encoders, to_pixels
 from pipeline.errors import PipelineError
 from pipeline.sampling.moments_file import read_moments
 from pipeline.stages import latents as stage_module
@@ -159,10 +159,10 @@ def inputs(tmp_path_factory):
     return root
 
 
-def run_stage(root, out, batch_size, encoders="encoders"):
+def run_stage(root, out, batch_size, encoders="encoders", flip=False, picture_frames="all"):
+    spec = SimpleNamespace(batch_size=batch_size, flip=flip, picture_frames=picture_frames)
     stage = SimpleNamespace(
-        args=SimpleNamespace(name="own"),
-        params=SimpleNamespace(latents={"own": SimpleNamespace(batch_size=batch_size)}),
+        args=SimpleNamespace(name="own"), params=SimpleNamespace(latents={"own": spec}),
         inputs=[root / "clips", root / encoders], outputs=[out], device="cpu", record=SimpleNamespace(metrics=dict),
     )  # fmt: skip
     stage_module.run(stage)
@@ -179,6 +179,37 @@ def test_stage_encodes_every_clip_in_order_and_notes_the_vae(inputs, tmp_path):
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4)
     assert all((a["mean"][0] - a["mean"][k]).abs().max() > 1e-3 for k in range(1, 5))
     assert two.null()["text"].shape == a["text"].shape[1:]
+
+
+def test_a_mirrored_clip_is_a_row_of_its_own_beside_its_clip(inputs, tmp_path):
+    plain = run_stage(inputs, tmp_path / "plain", 2)
+    two, five = (run_stage(inputs, tmp_path / str(size), size, flip=True) for size in (2, 5))
+    assert two.ids == five.ids == [f"clip{k}{suffix}" for k in range(5) for suffix in ("", MIRRORED)]
+    rows = two.batch(list(range(10)))
+    for name, value in plain.batch(list(range(5))).items():
+        torch.testing.assert_close(rows[name][::2], value, rtol=1e-3, atol=1e-4)
+    frames = to_pixels(ClipSet(inputs / "clips").frames([1]))[0]
+    encoders = Encoders.load(inputs / "encoders")
+    with torch.no_grad():
+        mean = encoders.encode(frames.flip(-1))[0].transpose(0, 1)
+    torch.testing.assert_close(rows["mean"][3], mean, rtol=1e-3, atol=1e-4)
+    assert torch.equal(rows["text"][2], rows["text"][3]) and rows["fps"][2] == rows["fps"][3]
+
+
+def test_clip_sees_only_the_frames_that_may_condition(inputs, tmp_path, monkeypatch):
+    """And each only once."""
+    seen, image = [], Encoders.image
+    monkeypatch.setattr(Encoders, "image", lambda self, frames: seen.append(len(frames)) or image(self, frames))
+    every = run_stage(inputs, tmp_path / "all", 2)
+    assert sum(seen) == 5 * 16 + 1  # and the grey picture
+    seen.clear()
+    first = run_stage(inputs, tmp_path / "first", 2, picture_frames="first")
+    assert sum(seen) == 5 + 1
+    for name in ("image_tokens", "image_embedding"):
+        one, all_frames = first.batch(list(range(5)))[name], every.batch(list(range(5)))[name]
+        assert one.shape[1] == 1
+        torch.testing.assert_close(one, all_frames[:, :1], rtol=1e-3, atol=1e-3)
+    assert torch.equal(first.batch([2])["mean"], every.batch([2])["mean"])
 
 
 def test_stage_with_a_broken_vae_names_the_first_clip(inputs, tmp_path):

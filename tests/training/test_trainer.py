@@ -193,3 +193,20 @@ def test_learning_rate(make_job):
     assert learning_rate(settings, 0) == pytest.approx(0.1, abs=0.01)
     assert learning_rate(settings, 50) == pytest.approx(0.5, abs=0.01)
     assert learning_rate(settings.model_copy(update={"schedule": "constant"}), 99) == 1.0
+
+
+def test_latents_of_the_first_picture_alone_cannot_condition_on_any_frame(make_job, latents):
+    class First(LatentSet):
+        def batch(self, indices, fields):
+            rows = super().batch(indices, fields)
+            return {name: value[:, :1] if name.startswith("image_") else value for name, value in rows.items()}
+
+    for family in FAMILIES:
+        job = make_job(family)
+        backbone, schedule = build(family, plain(job.model)), make_schedule(job.process)
+        arguments = (backbone, schedule, First(latents), settings_of(job), 1, [0, 1, 2, 3])
+        if family == "dynamicrafter":
+            with pytest.raises(PipelineError, match=r"set latents\.<name>\.picture_frames to all"):
+                assemble(*arguments)
+        else:
+            assert assemble(*arguments).image_tokens.shape[0] == 4
