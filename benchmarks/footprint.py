@@ -5,7 +5,7 @@ import json
 from project import ROOT
 
 from pipeline import presets
-from pipeline.backbones.footprint import footprint
+from pipeline.footprint import footprint
 
 SHAPE, GIB = (4, 16, 40, 64), 2**30  # 16 frames of 320 x 512
 

@@ -14,9 +14,9 @@ from project import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import presets
-from pipeline.backbones.footprint import example_inputs, with_checkpointing
 from pipeline.backbones.interface import Conditions
 from pipeline.backbones.registry import FAMILIES, build_empty
+from pipeline.footprint import example_inputs, with_checkpointing
 
 SHAPE = (4, 16, 40, 64)
 STEPS = {"videocrafter1": 50, "dynamicrafter": 50, "svd": 49}  # calls of the network a clip; Heun asks twice but once

@@ -10,9 +10,9 @@ import torch
 from project import ROOT  # noqa: F401  (puts the project on the path)
 from unet_speed import SIZES, config_of, our_call, sample
 
-from pipeline.backbones.footprint import example_inputs
 from pipeline.backbones.registry import FAMILIES, build
 from pipeline.encoders.clip_outputs import image_states, text_states
+from pipeline.footprint import example_inputs
 
 
 def error(found: torch.Tensor, wanted: torch.Tensor) -> float:

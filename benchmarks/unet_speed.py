@@ -20,9 +20,9 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.backbones import lvdm_blocks
-from pipeline.backbones.footprint import example_inputs
 from pipeline.backbones.interface import Conditions
 from pipeline.backbones.registry import FAMILIES, build
+from pipeline.footprint import example_inputs
 
 CLIPS, GUIDANCE = 2, 7.5
 LVDM = {

@@ -45,7 +45,6 @@ INFRASTRUCTURE = frozenset(
         "__main__",
         "runner",
         "diffusion/source",  # values of switches are parameters; stages that follow them declare it
-        "params/__init__",
         "params/base",
         "params/backbones",
         "params/data",

@@ -100,7 +100,7 @@ def _memory(params: Params) -> Iterator[Finding]:
     """The rest of a GPU is for encoders and workspaces: a tenth of the footprint is asked on top."""
     import torch
 
-    from pipeline.backbones.footprint import footprint
+    from pipeline.footprint import footprint
     from pipeline.training.launch import processes_of
 
     there = min((torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())), default=0)

@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> int:
     if args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
         raise PipelineError(f"{args.output} is there and not empty; name another folder")
     from pipeline.backbones.checkpoint import load_backbone
-    from pipeline.conversion.export import write_official
+    from pipeline.tools.official_layout import write_official
 
     backbone = load_backbone(args.checkpoint)
     path = write_official(backbone, args.output, args.into)

@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
-from pipeline.backbones.footprint import example_inputs
 from pipeline.backbones.registry import FAMILIES
+from pipeline.footprint import example_inputs
 from pipeline.sampling.generate import prepare_network
 
 SHAPE = (4, 4, 8, 8)

@@ -10,7 +10,7 @@ from pipeline.errors import PipelineError
 from pipeline.params.file import load_params
 from pipeline.tools import preset, use_data
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import pipeline.__main__ as command_line
 from pipeline import presets
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.backbones.footprint import _Live, example_inputs, footprint, with_checkpointing
 from pipeline.backbones.registry import FAMILIES, build
+from pipeline.footprint import _Live, example_inputs, footprint, with_checkpointing
 
 SHAPE = (4, 4, 16, 16)
 

@@ -6,10 +6,10 @@ from safetensors.torch import load_file
 
 import pipeline.__main__ as command_line
 from pipeline.backbones.checkpoint import load_backbone, save_backbone
-from pipeline.backbones.footprint import example_inputs
 from pipeline.backbones.registry import FAMILIES
 from pipeline.conversion.backbone import convert_backbone
 from pipeline.conversion.weight_file import find
+from pipeline.footprint import example_inputs
 
 VAE = "a" * 64
 
