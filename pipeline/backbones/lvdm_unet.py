@@ -21,7 +21,6 @@ from pipeline.errors import PipelineError
 
 # Official fields that must have this value: the released models use no other.
 FIXED = {
-    "use_linear": True,
     "temporal_selfatt_only": True,
     "use_relative_position": False,
     "use_causal_attention": False,
@@ -31,7 +30,6 @@ FIXED = {
     "resblock_updown": False,
     "tempspatial_aware": False,
     "image_cross_attention_scale_learnable": False,
-    "num_heads": -1,
     "use_fp16": False,
 }
 # The two families name the same switch differently.
@@ -57,8 +55,10 @@ class LvdmUNet(nn.Module):
         attention_resolutions: list[int],
         num_res_blocks: int,
         channel_mult: list[int],
-        num_head_channels: int,
         context_dim: int,
+        num_head_channels: int = -1,
+        num_heads: int = -1,
+        use_linear: bool = False,
         dropout: float = 0.0,
         transformer_depth: int = 1,
         temporal_conv: bool = False,
@@ -90,14 +90,13 @@ class LvdmUNet(nn.Module):
             return ResBlock(channels, embedding, out, dropout, temporal_conv)
 
         def attention(channels: int) -> list[nn.Module]:
-            heads, ip = channels // num_head_channels, text_length if image_cross_attention else None
-            spatial = SpatialTransformer(channels, heads, num_head_channels, transformer_depth, context_dim, ip, None)
+            heads, head = self._heads(channels, num_heads, num_head_channels)
+            ip = text_length if image_cross_attention else None
+            plane, line = (None, None) if use_linear else (nn.Conv2d, nn.Conv1d)
+            spatial = SpatialTransformer(channels, heads, head, transformer_depth, context_dim, ip, plane)
             if not temporal_attention:
                 return [spatial]
-            return [
-                spatial,
-                TemporalTransformer(channels, heads, num_head_channels, transformer_depth, None, None, None),
-            ]
+            return [spatial, TemporalTransformer(channels, heads, head, transformer_depth, None, None, line)]
 
         self.time_embed = two_layers()
         if fs_condition:
@@ -135,6 +134,15 @@ class LvdmUNet(nn.Module):
         self.out = nn.Sequential(
             nn.GroupNorm(GROUPS, channels), nn.SiLU(), zeroed(nn.Conv2d(channels, out_channels, 3, padding=1))
         )
+
+    @staticmethod
+    def _heads(channels: int, num_heads: int, num_head_channels: int) -> tuple[int, int]:
+        """Their number and width, of which the config states one."""
+        if num_head_channels == num_heads == -1:
+            raise PipelineError("model.unet: give num_head_channels (or num_heads)")
+        if num_head_channels == -1:
+            return num_heads, channels // num_heads
+        return channels // num_head_channels, num_head_channels
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, fs: Tensor | None = None) -> Tensor:
         """x (B, C, F, H, W), time (B,), context (B, tokens, D): text, then image; fs (B,) -> (B, C', F, H, W)."""

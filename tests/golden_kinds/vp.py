@@ -6,7 +6,7 @@ from unittest import mock
 import torch
 
 from pipeline.diffusion import analytic_init, guidance, samplers
-from pipeline.diffusion.schedules import VPSchedule
+from pipeline.diffusion.schedules import VPSchedule, scaled_linear_alphas_cumprod
 from pipeline.diffusion.start_times import first_step, vp_timesteps
 from pipeline.diffusion.timenoise import TimeNoise, center
 from tests.golden_kinds.core import ELSEWHERE, Case, Comparison, Document, draw
@@ -37,6 +37,21 @@ def vp(document: Document) -> list[Case]:
                 call = lambda compare=compare, key=key, match=match: compare(document, key, *match.groups())  # noqa: E731
                 found.append(Case(document.name, key, call))
     return found
+
+
+def schedule_of_run(document: Document, run: str) -> VPSchedule:
+    """By the run's own tables where it has them: zero terminal SNR (which goes with v), and the factor s_t of X0."""
+    tensors, times = document.tensors, document.content["runs"][run]["t_in_sampling_order"]
+    scaled = any(key.startswith(f"{run}.ddim_scale_arr") for key in tensors)
+    v = "_v_" in run
+    alphas = tensors.get(f"{run}.ddim_alphas")
+    zero = v
+    if alphas is not None:
+        largest = torch.tensor(max(times))
+        off = {zsnr: abs(scaled_linear_alphas_cumprod(1000, 0.00085, 0.012, zsnr)[largest] - alphas.flatten().min())
+               for zsnr in (True, False)}  # fmt: skip
+        zero = bool(off[True] < off[False])
+    return VPSchedule(1000, 0.00085, 0.012, zero, scaled, "v" if v or zero else "eps")
 
 
 def schedule_of(name: str | None, v: bool) -> VPSchedule:
@@ -75,7 +90,7 @@ def _run(document: Document, run: str) -> list[Comparison]:
     spacing = "trailing" if settings.get("timestep_spacing") == "uniform_trailing" else "uniform"
     times = vp_timesteps(start - 1, settings["S"], spacing, "released")
     expected_times = entry["t_in_sampling_order"]
-    schedule = schedule_of(run, v="_v_" in run or run.endswith("_v"))
+    schedule = schedule_of_run(document, run)
     scales = tensors.get(f"{run}.ddim_scale_arr_prev")
     scaled = scales is not None and abs(scales.flatten()[0].item() - 1) > 1e-6
     denoise = Trivial(schedule, settings, shape)
