@@ -89,8 +89,10 @@ def test_unknown_family_and_unknown_field_are_named(demo):
     with pytest.raises(PipelineError, match=r"'sora' is unknown; there are: videocrafter1, dynamicrafter, svd"):
         build("sora", {})
     model = demo["videocrafter1"]["model"]
-    with pytest.raises(PipelineError, match=r"model.unet.use_linear = False is not a field of the released models"):
-        build("videocrafter1", {**model, "unet": {**model["unet"], "use_linear": False}})
+    with pytest.raises(
+        PipelineError, match=r"model.unet.use_causal_attention = True is not a field of the released models"
+    ):
+        build("videocrafter1", {**model, "unet": {**model["unet"], "use_causal_attention": True}})
     with pytest.raises(PipelineError, match=r"model.unet.wings = 2"):
         build("videocrafter1", {**model, "unet": {**model["unet"], "wings": 2}})
 
@@ -205,3 +207,27 @@ def test_timenoise_enters_where_the_image_does_and_nowhere_else(make_backbone, d
         "svd": {"image_latent", "noise_level"},
     }
     assert changed == expected[family]
+
+
+def test_heads_by_number_are_those_by_width_and_projections_may_be_convolutions(demo, recipe):
+    """Official fields that the released models do not use, but configs of their code may."""
+    model = demo["videocrafter1"]["model"]
+    by_width = recipe.fill(build("videocrafter1", model))
+    unet = {name: value for name, value in model["unet"].items() if name != "num_head_channels"}
+    by_number = recipe.fill(build("videocrafter1", {**model, "unet": {**unet, "num_heads": 2}}))
+    convolution = recipe.fill(build("videocrafter1", {**model, "unet": {**model["unet"], "use_linear": False}}))
+    assert shapes(by_width) == shapes(by_number)
+    dims = {
+        shapes(convolution)[name][2:] for name in shapes(convolution) if name.endswith("proj_in.weight")
+        and name.startswith("unet.input_blocks")
+    }  # fmt: skip
+    assert dims == {(1, 1), (1,)}
+    inputs = (torch.randn(1, 4, 4, 8, 8), torch.tensor([5]), torch.randn(1, 12, 32))
+    convolution.load_state_dict(
+        {name: value.reshape(shapes(convolution)[name]) for name, value in by_width.state_dict().items()}
+    )
+    with torch.inference_mode():
+        one, two, three = (backbone.unet(*inputs) for backbone in (by_width, by_number, convolution))
+    assert torch.allclose(one, two) and torch.allclose(one, three, atol=1e-5)
+    with pytest.raises(PipelineError, match="give num_head_channels"):
+        build("videocrafter1", {**model, "unet": unet})
