@@ -65,8 +65,9 @@ def noised(make_batch, make_backbone, switches):
     def make(family: str, source: str = "paper", replace_tokens: bool = False, **changed):
         batch, backbone = make_batch(family, replace_tokens=replace_tokens), make_backbone(family)
         clean = batch.conditions_with(backbone.image_context(batch.image_tokens).detach())
-        fraction = schedule_of(family).fraction(batch.t)
-        return clean, noise_conditions(backbone, clean, NOISE, batch, fraction, switches(family, source, **changed))
+        return clean, noise_conditions(
+            backbone, clean, NOISE, batch, schedule_of(family), switches(family, source, **changed)
+        )
 
     return make
 
@@ -94,9 +95,9 @@ def shown(make_batch, make_backbone, switches, monkeypatch):
 def test_oddity_01_mu_runs_from_minus_1_to_1_and_in_the_released_videocrafter1_from_minus_4_to_4(switches):
     for family in FAMILIES:
         for source, expected in (("paper", 1), ("released", 4 if family == "videocrafter1" else 1)):
-            noise = TimeNoise(1.0, 5.0, switches(family, source).mu_max)
+            noise = TimeNoise(1.0, 5.0, mu_max=switches(family, source).mu_max)
             for t, sign in ((0.0, -1), (1.0, 1)):
-                levels = noise.draw_level(torch.full((4001,), t), torch.Generator().manual_seed(0))
+                levels = noise.draw_level(torch.full((4001,), t), None, torch.Generator().manual_seed(0))
                 assert torch.logit(levels).median().item() == pytest.approx(sign * expected, abs=0.1)
 
 
@@ -104,7 +105,7 @@ def test_oddity_01_mu_runs_from_minus_1_to_1_and_in_the_released_videocrafter1_f
 def test_oddity_02_svd_level_rises_with_time_only_where_the_map_reaches_1(fraction_map, rises):
     schedule = VESchedule(**VE, fraction_map=fraction_map)
     sigmas = schedule.sample_time(40000, torch.Generator().manual_seed(0)).sort().values
-    levels = TimeNoise(1.0, 5.0).draw_level(schedule.fraction(sigmas), torch.Generator().manual_seed(1))
+    levels = TimeNoise(1.0, 5.0).draw_level(schedule.fraction(sigmas), None, torch.Generator().manual_seed(1))
     low, high = levels[:4000].median().item(), levels[-4000:].median().item()
     assert (high > 1.08 * low) == rises, (low, high)
 
@@ -163,7 +164,7 @@ def test_oddity_07_noise_does_not_accumulate_in_the_conditions(make_batch, make_
     given = batch.conditions_with(backbone.image_context(batch.image_tokens).detach())
     before = given.map(torch.clone)
     for _ in range(3):
-        noise_conditions(backbone, given, NOISE, batch, schedule_of(family).fraction(batch.t), switches(family))
+        noise_conditions(backbone, given, NOISE, batch, schedule_of(family), switches(family))
     for name in backbone.noised_conditions:
         assert torch.equal(getattr(given, name), getattr(before, name))
 

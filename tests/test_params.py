@@ -142,3 +142,30 @@ def test_preset_writing_leaves_the_file_alone_when_invalid(tmp_path, demo):
     with pytest.raises(PipelineError):
         presets.write(put(demo, "moments.clips", -1), path)
     assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    "key, process, expected",
+    [
+        ("svd-timenoise", {"p_mean": 2.0}, None),
+        ("dynamicrafter-timenoise", {"p_mean": 2.0}, "trainings.dynamicrafter-timenoise.process: a vp process has no"),
+        ("svd-timenoise", {"fraction_map": "cubic"}, "trainings.svd-timenoise.process.fraction_map"),
+    ],
+)
+def test_a_training_may_change_how_a_ve_process_is_trained(demo, key, process, expected):
+    raw = copy.deepcopy(demo)
+    raw["trainings"][key]["process"].update(process)
+    if expected:
+        with pytest.raises(PipelineError, match=expected):
+            validate_params(raw, "params.yaml")
+        return
+    params = validate_params(raw, "params.yaml")
+    changed = params.trainings[key].process.applied_to(params.backbones["svd"].process)
+    assert (changed.p_mean, changed.p_std) == (2.0, 1.6)
+
+
+def test_videocrafter1_without_noise_on_its_tokens_is_refused(demo):
+    raw = copy.deepcopy(demo)
+    raw["trainings"]["videocrafter1-timenoise"]["condition_noise"]["tokens"] = False
+    with pytest.raises(PipelineError, match="tokens are the only condition of videocrafter1"):
+        validate_params(raw, "params.yaml")

@@ -48,7 +48,7 @@ class Backbone(nn.Module, ABC):
     process: ClassVar[str]  # "vp" or "ve"
     conditional_frame: ClassVar[str]  # in training: "first" or "random"
     noised_conditions: ClassVar[tuple[str, ...]]  # fields of Conditions where TimeNoise enters
-    told_noise_level: ClassVar[str | None] = None  # the one of them whose level the network is told
+    told_noise_level: str | None = None  # the one of them whose level the network is told
     image_input: ClassVar[str] = "image_tokens"  # what the projector takes: image_tokens or image_embedding
     official_prefixes: ClassVar[dict[str, str]]  # of the released state dict -> ours
     official_renames: ClassVar[dict[str, str]] = {}  # spellings of older released files -> the official one
@@ -91,6 +91,10 @@ class Backbone(nn.Module, ABC):
     def image_latent_factor(self, scaling_factor: float) -> float:
         """What turns model scale into the scale in which the family is given the conditional latent."""
         return 1.0
+
+    def tell_noise_level(self) -> None:
+        """Give the network a path by which it is told the level of noise on the image; at first it changes nothing."""
+        raise NotImplementedError(f"{self.family} is told the level already")
 
     def drop(self, conditions: Conditions, empty: Conditions, text: Tensor, image: Tensor) -> Conditions:
         """Conditioning dropout: rows of ``text`` / ``image`` (B,) bool take the value that ``empty`` has there."""

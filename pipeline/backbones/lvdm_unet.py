@@ -82,9 +82,7 @@ class LvdmUNet(nn.Module):
         self.text_length, self.tokens_per_frame = text_length, tokens_per_frame
         self.fs_condition, self.has_init_attention = fs_condition, addition_attention
         embedding = 4 * model_channels
-
-        def two_layers() -> nn.Sequential:
-            return nn.Sequential(nn.Linear(model_channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.noise_level_embedding = None
 
         def residual(channels: int, out: int) -> ResBlock:
             return ResBlock(channels, embedding, out, dropout, temporal_conv)
@@ -98,9 +96,9 @@ class LvdmUNet(nn.Module):
                 return [spatial]
             return [spatial, TemporalTransformer(channels, heads, head, transformer_depth, None, None, line)]
 
-        self.time_embed = two_layers()
+        self.time_embed = self._two_layers()
         if fs_condition:
-            self.fps_embedding = two_layers()
+            self.fps_embedding = self._two_layers()
         self.input_blocks = nn.ModuleList([Stack(nn.Conv2d(in_channels, model_channels, 3, padding=1))])
         if addition_attention:
             self.init_attn = Stack(
@@ -144,14 +142,31 @@ class LvdmUNet(nn.Module):
             return num_heads, channels // num_heads
         return channels // num_head_channels, num_head_channels
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor, fs: Tensor | None = None) -> Tensor:
-        """x (B, C, F, H, W), time (B,), context (B, tokens, D): text, then image; fs (B,) -> (B, C', F, H, W)."""
+    def _two_layers(self) -> nn.Sequential:
+        width, embedding = self.width, 4 * self.width
+        return nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+
+    def add_noise_level_embedding(self) -> None:
+        """A third embedding beside those of time and frame rate; its last layer starts at zero."""
+        self.noise_level_embedding = self._two_layers().to(self.time_embed[0].weight)
+        zeroed(self.noise_level_embedding[-1])
+
+    def forward(
+        self, x: Tensor, time: Tensor, context: Tensor, fs: Tensor | None = None, noise_level: Tensor | None = None
+    ) -> Tensor:
+        """x (B, C, F, H, W), time (B,), context (B, tokens, D): text, then image; fs (B,) -> (B, C', F, H, W).
+
+        ``noise_level`` (B,): of the image, where the network is told it.
+        """
         batch, _, frames = x.shape[:3]
         dtype = self.time_embed[0].weight.dtype
         embedding = self.time_embed(sinusoidal(time, self.width).to(dtype))
         if self.fs_condition:
             fs = torch.full_like(time, self.default_fs) if fs is None else fs
             embedding = embedding + self.fps_embedding(sinusoidal(fs, self.width).to(dtype))
+        if self.noise_level_embedding is not None:
+            bounded = 1000 * noise_level / (1 + noise_level)  # into the range of time steps
+            embedding = embedding + self.noise_level_embedding(sinusoidal(bounded, self.width).to(dtype))
         embedding = embedding.repeat_interleave(frames, 0)
         context = self._per_frame(context, frames)
         hidden, kept = to_frames(x), []

@@ -15,7 +15,8 @@ FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
 
 
 class VideoCrafter1(Backbone):
-    """``config``: ``unet`` (official fields), ``image_projector`` (fields of Resampler), optionally ``norm_groups``."""
+    """``config``: ``unet`` (official fields), ``image_projector`` (fields of Resampler), optionally ``norm_groups`` and
+    ``tells_noise_level`` (a path that the released models have not, for a training that tells the level)."""
 
     family = "videocrafter1"
     process = "vp"
@@ -29,6 +30,8 @@ class VideoCrafter1(Backbone):
         self.unet = LvdmUNet(config["unet"])
         set_norm_groups(self.unet, config.get("norm_groups", GROUPS))
         self.image_projector = Resampler(**config["image_projector"])
+        if config.get("tells_noise_level", False):
+            self.tell_noise_level()
 
     @staticmethod
     def recognises(shapes: dict[str, tuple[int, ...]]) -> bool:
@@ -42,7 +45,12 @@ class VideoCrafter1(Backbone):
         return self.image_projector(image)
 
     def conditions(self, text: Tensor, image_latent: Tensor, fps: Tensor) -> Conditions:
-        return Conditions(text=text, fps=fps)
+        return Conditions(text=text, fps=fps, noise_level=torch.zeros_like(fps) if self.told_noise_level else None)
+
+    def tell_noise_level(self) -> None:
+        self.config = {**self.config, "tells_noise_level": True}
+        self.told_noise_level = self.noised_conditions[0]
+        self.unet.add_noise_level_embedding()
 
     def unconditional(self, conditions: Conditions, null_text: Tensor, null_context: Tensor) -> Conditions:
         """Empty text and the tokens of a grey picture, the same fps."""
@@ -54,4 +62,4 @@ class VideoCrafter1(Backbone):
 
     def forward(self, scaled_x: Tensor, model_time: Tensor, conditions: Conditions) -> Tensor:
         context = torch.cat([conditions.text, conditions.image_context], 1).to(scaled_x)
-        return self.unet(scaled_x, model_time, context, conditions.fps)
+        return self.unet(scaled_x, model_time, context, conditions.fps, conditions.noise_level)

@@ -75,6 +75,10 @@ class VPSchedule:
         """TimeNoise's t in [0, 1): step / T."""
         return t.float() / self.num_steps
 
+    def noise_std(self, t: Tensor) -> Tensor:
+        """sigma_t, (B,)."""
+        return self.sigmas[t.to("cpu", torch.int64)].to(t.device)
+
     def coefficients(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """alpha_t, sigma_t and s_t, shaped to multiply ``x``."""
         t = t.to("cpu", torch.int64)
@@ -105,8 +109,9 @@ class VPSchedule:
 class VESchedule:
     """Variance-exploding process with EDM preconditioning (F-prediction, sign as SVD's v-prediction).
 
-    ``fraction_map`` states what TimeNoise's t means: ``sigma_over_max`` (the literal reading) or ``equal_snr`` (the
-    step of Stable Diffusion's VP schedule with the same signal-to-noise ratio).
+    ``fraction_map`` states what TimeNoise's t means: ``sigma_over_max`` (the literal reading), ``equal_snr`` (the step
+    of Stable Diffusion's VP schedule with the same signal-to-noise ratio), or ``training_quantile`` (the share of
+    training draws below sigma, so that t is uniform in training, as it is for VP).
     """
 
     kind = "ve"
@@ -134,8 +139,14 @@ class VESchedule:
         """TimeNoise's t in [0, 1] by ``fraction_map``."""
         if self.fraction_map == "sigma_over_max":
             return (t.float() / self.sigma_max).clamp(0, 1)
+        if self.fraction_map == "training_quantile":
+            return torch.special.ndtr((t.float().log() - self.p_mean) / self.p_std)
         steps = torch.searchsorted(self._log_ratio, (t.double().cpu() / self.sigma_data).log())
         return (steps.float() / len(self._log_ratio)).to(t.device)
+
+    def noise_std(self, t: Tensor) -> Tensor:
+        """sigma, (B,)."""
+        return t.float()
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """A sample of q(X_t | X0)."""

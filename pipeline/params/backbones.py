@@ -22,6 +22,9 @@ class VPProcess(Group):
     input_rescale: bool  # s_t: from 1 to 0.7 over the first 400 steps
 
 
+FractionMap = Literal["sigma_over_max", "equal_snr", "training_quantile"]
+
+
 class VEProcess(Group):
     kind: Literal["ve"]
     sigma_min: PositiveFloat
@@ -30,7 +33,7 @@ class VEProcess(Group):
     p_mean: float  # of ln sigma in training
     p_std: PositiveFloat
     rho: PositiveFloat
-    fraction_map: Literal["sigma_over_max", "equal_snr"]  # what t means for TimeNoise
+    fraction_map: FractionMap  # what t means for TimeNoise
 
 
 class ConditionDropout(Group):

@@ -74,7 +74,17 @@ class Params(Group):
         for key, spec in self.trainings.items():
             known(f"trainings.{key}.backbone", spec.backbone, "backbones", self.backbones)
             known(f"trainings.{key}.latents", spec.latents, "latents", self.latents)
-            resolve(TRAINING, self.backbones[spec.backbone].family, spec, f"trainings.{key}")
+            backbone, noise = self.backbones[spec.backbone], spec.condition_noise
+            resolve(TRAINING, backbone.family, spec, f"trainings.{key}")
+            try:
+                spec.process.applied_to(backbone.process)
+            except ValueError as error:
+                raise ValueError(f"trainings.{key}.process: {error}") from None
+            if not getattr(noise, "tokens", True) and backbone.family == "videocrafter1":
+                raise ValueError(
+                    f"trainings.{key}.condition_noise.tokens: tokens are the only condition of videocrafter1; use true, "
+                    "or kind: none"
+                )
         owners = {f"{name}-initial": name for name in self.backbones}
         owners |= {name: spec.backbone for name, spec in self.trainings.items()}
         for key, spec in self.runs.items():
@@ -116,6 +126,7 @@ def validate_params(raw: Any, source: str) -> Params:
 def _explain(item: dict) -> str:
     # Members of a tagged union add their tag to the path; params.yaml has no such level.
     tags = {"uniform_stride", "fixed_fps", "vp", "ve", "ddim", "euler", "heun", "none", "timenoise"}
+    tags |= {"linear_mix", "constant", "same_as_x", "cdm"}
     tags |= {"trained", "released", "lvdm", "diffusers", "published"}
     where = ".".join(str(part) for part in item["loc"] if part not in tags)
     if item["type"] == "missing":

@@ -17,7 +17,7 @@ def run(stage):
         model=None,
         source=source,
         latents=latents,
-        process=spec.process,
+        process=training.process.applied_to(spec.process),
         optimisation=spec.finetune,
         condition_noise=training.condition_noise.model_dump(),
         departures={"source": training.source, "switches": training.switches},

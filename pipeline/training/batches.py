@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.backbones.interface import Backbone, Conditions, repeat_frames
 from pipeline.data.latents import LatentSet
-from pipeline.diffusion.timenoise import apply_noise
+from pipeline.diffusion.timenoise import ConditionNoise
 from pipeline.errors import PipelineError
 from pipeline.seeding import torch_generator
 
@@ -113,22 +113,25 @@ def _draw(schedule, shape, conditional_frame: str, generator: torch.Generator) -
 
 
 def noise_conditions(
-    backbone: Backbone, conditions: Conditions, condition_noise, batch: Batch, fraction: Tensor, switches
+    backbone: Backbone, conditions: Conditions, condition_noise: ConditionNoise, batch: Batch, schedule, switches
 ) -> Conditions:
     """Noise every condition that the family names in ``noised_conditions``, each with a level of its own (eq. 6).
 
-    ``switches`` of pipeline/diffusion/source.py; ``fraction`` (B,): TimeNoise's t.
+    A level that is told is one for all of them. ``switches`` of pipeline/diffusion/source.py.
     """
-    changed = {}
+    changed, told = {}, None
+    fraction, noise_std = schedule.fraction(batch.t).cpu(), schedule.noise_std(batch.t).cpu()
     for name in backbone.noised_conditions:
         value = getattr(conditions, name)
         tokens = name == "image_context"
+        if tokens and not condition_noise.tokens:
+            continue
         if not tokens and switches.image_noise == "frame":
             value = repeat_frames(value, backbone.frames)
         shape = [1] * (value.dim() - 1) if not tokens and switches.image_noise == "picture" else value.shape[1:]
         drawn = [
             (
-                condition_noise.draw_level(fraction[i : i + 1].cpu(), generator)[0],
+                condition_noise.draw_level(fraction[i : i + 1], noise_std[i : i + 1], generator)[0],
                 torch.randn(shape, generator=generator),
             )
             for i, generator in enumerate(batch.generators)
@@ -137,7 +140,9 @@ def noise_conditions(
         if tokens and switches.token_noise == "coin":
             changed[name] = torch.where(batch.replace_tokens[:, None, None], noise.to(value), value)
             continue
-        changed[name] = apply_noise(value, level, noise)
+        if condition_noise.told:
+            told = level = level if told is None else told
+        changed[name] = condition_noise.apply(value, level, noise)
         if backbone.told_noise_level == name:
             changed["noise_level"] = level.to(value.device)
     return replace(conditions, **changed)

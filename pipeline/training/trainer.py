@@ -44,6 +44,9 @@ def train(job: Job) -> None:
     schedule = make_schedule(job.process)
     switches = resolve(TRAINING, backbone.family, SimpleNamespace(**job.departures), "trainings")
     noise = make_condition_noise(job.condition_noise, switches.mu_max)
+    if noise.told and backbone.told_noise_level is None:
+        torch.manual_seed(seed_for(settings.seed, "weights", "noise level"))
+        backbone.tell_noise_level()
     step_of = TrainingStep(backbone, schedule, noise, switches, latents.null())
     optimizer = torch.optim.AdamW(
         backbone.parameters(),
@@ -115,8 +118,7 @@ class TrainingStep(nn.Module):
 
         if switches.dropped_tokens == "noised":
             conditions = drop(conditions)
-        fraction = schedule.fraction(batch.t)
-        conditions = noise_conditions(backbone, conditions, self.condition_noise, batch, fraction, switches)
+        conditions = noise_conditions(backbone, conditions, self.condition_noise, batch, schedule, switches)
         if switches.dropped_tokens == "clean":
             conditions = drop(conditions)
         x_t = schedule.add_noise(batch.x0, batch.noise, batch.t)

@@ -196,7 +196,7 @@ def test_timenoise_enters_where_the_image_does_and_nowhere_else(make_backbone, d
     batch = assemble(backbone, schedule, Latents(), SETTINGS, 0, [0, 1])
     clean = batch.conditions_with(torch.ones(2, 4, 24))
     noise = make_condition_noise({"kind": "timenoise", "beta_max": 2.0, "exponent": 5.0})
-    noised = noise_conditions(backbone, clean, noise, batch, schedule.fraction(batch.t), switches(family))
+    noised = noise_conditions(backbone, clean, noise, batch, schedule, switches(family))
     changed = {
         name for name in clean.__dataclass_fields__
         if getattr(clean, name) is not None and not torch.equal(getattr(clean, name), getattr(noised, name))

@@ -1,4 +1,6 @@
-"""TimeNoise against equation (6)."""
+"""Noise on the condition: TimeNoise against equation (6), and the kinds it is compared with."""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from pipeline.diffusion.timenoise import NoConditionNoise, TimeNoise, apply_noise, center, density, make_condition_noise
+from pipeline import presets
+from pipeline.diffusion.schedules import VESchedule, VPSchedule, make_schedule
+from pipeline.diffusion.timenoise import ConditionNoise, TimeNoise, center, density, make_condition_noise
+from pipeline.params.file import load_params
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_center_runs_from_minus_1_to_1():
@@ -32,7 +39,7 @@ def test_density_integrates_to_one(t, beta_max, exponent):
 @pytest.mark.parametrize("exponent", [0.3, 1.0, 5.0])
 def test_levels_follow_equation_6(t, exponent):
     beta_max = 25.0
-    levels = TimeNoise(beta_max, exponent).draw_level(torch.full((4000,), t), torch.Generator().manual_seed(3))
+    levels = TimeNoise(beta_max, exponent).draw_level(torch.full((4000,), t), None, torch.Generator().manual_seed(3))
     assert levels.min() > 0 and levels.max() < beta_max
     mu = 2 * t**exponent - 1
 
@@ -42,17 +49,10 @@ def test_levels_follow_equation_6(t, exponent):
     assert stats.kstest(levels.double().numpy(), cumulative).pvalue > 0.01
 
 
-def test_level_rises_with_time_for_vp():
-    noise, generator = TimeNoise(1.0, 5.0), torch.Generator().manual_seed(0)
-    early = noise.draw_level(torch.rand(4000, generator=generator) * 0.1, generator).median()
-    late = noise.draw_level(0.9 + torch.rand(4000, generator=generator) * 0.1, generator).median()
-    assert late > 2 * early
-
-
 def test_noise_is_drawn_for_every_element_and_scaled_by_the_level():
     """The released SVD code adds one number a clip, which shifts brightness (facts, item 1)."""
     noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    noised = apply_noise(torch.zeros(2, 4, 16, 16), torch.tensor([2.0, 0.0]), noise)
+    noised = ConditionNoise().apply(torch.zeros(2, 4, 16, 16), torch.tensor([2.0, 0.0]), noise)
     assert noised[0].std().item() == pytest.approx(2, abs=0.1)
     assert noised[0].unique().numel() > 1000
     assert noised[1].abs().max() == 0
@@ -60,6 +60,100 @@ def test_noise_is_drawn_for_every_element_and_scaled_by_the_level():
 
 def test_none_leaves_the_condition_clean():
     none = make_condition_noise({"kind": "none"})
-    assert isinstance(none, NoConditionNoise)
-    assert none.draw_level(torch.rand(3), torch.Generator()).tolist() == [0, 0, 0]
+    assert type(none) is ConditionNoise
+    assert none.draw_level(torch.rand(3), None, torch.Generator()).tolist() == [0, 0, 0]
     assert isinstance(make_condition_noise({"kind": "timenoise", "beta_max": 2.0, "exponent": 5.0}), TimeNoise)
+
+
+@pytest.fixture(scope="module")
+def preset_params(tmp_path_factory):
+    def load(name: str):
+        file = tmp_path_factory.mktemp(name) / "params.yaml"
+        presets.write(presets.preset(ROOT / "presets", name), file)
+        return load_params(file)
+
+    return load
+
+
+def ve(**changes) -> VESchedule:
+    settings = dict(sigma_min=0.002, sigma_max=700.0, sigma_data=1.0, p_mean=1.0, p_std=1.6, rho=7.0)
+    return VESchedule(**{**settings, "fraction_map": "equal_snr", **changes})
+
+
+def levels_at_the_ends(schedule, noise: ConditionNoise, draws: int = 40_000) -> tuple[float, float]:
+    """Median levels in the lowest and in the highest tenth of the training draws of t."""
+    generator = torch.Generator().manual_seed(0)
+    t = schedule.sample_time(draws, generator)
+    level = noise.draw_level(schedule.fraction(t), schedule.noise_std(t), generator)
+    order = t.argsort()
+    return level[order[: draws // 10]].median().item(), level[order[-draws // 10 :]].median().item()
+
+
+@pytest.mark.parametrize("exponent", [0.3, 1.0, 5.0])
+@pytest.mark.parametrize("kind", ["timenoise", "linear_mix"])
+def test_levels_in_training_follow_equation_6_at_the_times_that_are_drawn(kind, exponent):
+    """Each level, put through the distribution function of its own t, is uniform."""
+    schedule, generator = VPSchedule(1000, 0.00085, 0.012, True, True, "v"), torch.Generator().manual_seed(5)
+    noise = make_condition_noise({"kind": kind, "beta_max": 0.8, "exponent": exponent, "tokens": True})
+    t = schedule.sample_time(4000, generator)
+    level = noise.draw_level(schedule.fraction(t), schedule.noise_std(t), generator)
+    quantile = stats.norm.cdf((torch.logit(level / 0.8) - center(schedule.fraction(t), exponent)).numpy())
+    assert stats.kstest(quantile, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("preset", ["demo", "paper"])
+@pytest.mark.parametrize("family", ["videocrafter1", "dynamicrafter"])
+def test_over_vp_training_the_level_at_least_doubles(preset_params, preset, family):
+    params = preset_params(preset)
+    noise = make_condition_noise(params.trainings[f"{family}-timenoise"].condition_noise)
+    early, late = levels_at_the_ends(make_schedule(params.backbones[family].process), noise)
+    print(f"{preset} {family}: median level {early:.3g} -> {late:.3g}")
+    assert late >= 2 * early
+
+
+@pytest.mark.parametrize("fraction_map", ["sigma_over_max", "equal_snr", "training_quantile"])
+@pytest.mark.parametrize("p_mean, p_std", [(1.0, 1.6), (-1.2, 1.2)], ids=["demo", "paper"])
+def test_over_ve_training_the_rise_depends_on_the_map(fraction_map, p_mean, p_std):
+    """The literal map is flat where sigmas stay far below sigma_max (facts, item 2)."""
+    schedule = ve(p_mean=p_mean, p_std=p_std, fraction_map=fraction_map)
+    early, late = levels_at_the_ends(schedule, TimeNoise(1.0, 5.0))
+    print(f"P_mean {p_mean}, {fraction_map}: median level {early:.3g} -> {late:.3g} ({late / early:.2f} times)")
+    rises = {"sigma_over_max": (0.9, 1.1), "training_quantile": (2.0, 2.8)}
+    rises["equal_snr"] = (1.5, 2.8) if p_mean == 1.0 else (0.9, 1.3)
+    assert rises[fraction_map][0] < late / early < rises[fraction_map][1]
+
+
+def test_the_quantile_map_is_uniform_over_training():
+    schedule = ve(fraction_map="training_quantile")
+    sigma = schedule.sample_time(4000, torch.Generator().manual_seed(1))
+    assert stats.kstest(schedule.fraction(sigma).numpy(), "uniform").pvalue > 0.01
+
+
+def test_constant_noise_has_one_level():
+    noise = make_condition_noise({"kind": "constant", "level": 0.7, "tokens": False})
+    assert noise.draw_level(torch.rand(3), None, torch.Generator()).tolist() == pytest.approx([0.7] * 3)
+    assert not noise.tokens
+
+
+def test_same_as_x_has_the_noise_of_x_t():
+    noise = make_condition_noise({"kind": "same_as_x", "tokens": True})
+    schedules = {VPSchedule(1000, 0.00085, 0.012, False, True, "v"): torch.tensor([0, 500, 999])}
+    schedules[ve()] = torch.tensor([0.01, 1.0, 700.0])
+    for schedule, t in schedules.items():
+        level = noise.draw_level(schedule.fraction(t), schedule.noise_std(t), torch.Generator())
+        x_t = schedule.add_noise(torch.zeros(3, 4, 2, 64, 64), torch.randn(3, 4, 2, 64, 64), t)
+        assert torch.allclose(x_t.flatten(1).std(1), level, rtol=0.03)
+
+
+def test_conditioning_augmentation_is_uniform_and_told():
+    noise = make_condition_noise({"kind": "cdm", "level_max": 2.0, "tokens": True})
+    level = noise.draw_level(torch.rand(4000), None, torch.Generator().manual_seed(0))
+    assert noise.told and stats.kstest(level.numpy() / 2, "uniform").pvalue > 0.01
+
+
+def test_linear_mix_goes_from_the_picture_to_noise():
+    y, noise = torch.full((3, 1, 64, 64), 4.0), torch.randn(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    mix = make_condition_noise({"kind": "linear_mix", "beta_max": 1.0, "exponent": 5.0, "tokens": True})
+    mixed = mix.apply(y, torch.tensor([0.0, 0.5, 1.0]), noise)
+    assert torch.equal(mixed[0], y[0]) and torch.allclose(mixed[2], noise[2])
+    assert torch.allclose(mixed[1], 2 + noise[1] / 2)

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipeline.backbones.checkpoint import load_backbone
 from pipeline.backbones.registry import FAMILIES, build
 from pipeline.data.latents import LatentSet
 from pipeline.diffusion.schedules import make_schedule
@@ -120,11 +121,10 @@ def test_both_finetunes_see_the_same_data_and_only_the_condition_differs(make_jo
     (one, schedule), (two, _) = batch_of(job, backbone), batch_of(job, backbone)
     for name in ("x0", "noise", "t", "image_tokens", "drop_text", "drop_image"):
         assert torch.equal(getattr(one, name), getattr(two, name))
-    fraction = schedule.fraction(one.t)
     clean = noise_conditions(backbone, one.conditions_with(torch.zeros(4, 8, 32)), NO_NOISE,
-                             one, fraction, switches("dynamicrafter"))  # fmt: skip
+                             one, schedule, switches("dynamicrafter"))  # fmt: skip
     noised = noise_conditions(backbone, two.conditions_with(torch.zeros(4, 8, 32)), make_condition_noise(TIMENOISE),
-                              two, fraction, switches("dynamicrafter"))  # fmt: skip
+                              two, schedule, switches("dynamicrafter"))  # fmt: skip
     assert torch.equal(clean.image_latent, one.conditions.image_latent)
     assert torch.equal(clean.text, noised.text)
     for name in backbone.noised_conditions:
@@ -138,7 +138,7 @@ def test_svd_is_told_the_level(make_job, switches):
     backbone = build("svd", plain(job.model))
     batch, schedule = batch_of(job, backbone)
     noised = noise_conditions(
-        backbone, batch.conditions, make_condition_noise(TIMENOISE), batch, schedule.fraction(batch.t), switches("svd")
+        backbone, batch.conditions, make_condition_noise(TIMENOISE), batch, schedule, switches("svd")
     )
     added = (noised.image_latent - batch.conditions.image_latent).flatten(1).std(1)
     assert torch.allclose(noised.noise_level, added, rtol=0.15)
@@ -210,3 +210,44 @@ def test_latents_of_the_first_picture_alone_cannot_condition_on_any_frame(make_j
                 assemble(*arguments)
         else:
             assert assemble(*arguments).image_tokens.shape[0] == 4
+
+
+@pytest.mark.parametrize("family", ["videocrafter1", "dynamicrafter"])
+def test_a_training_that_tells_the_level_gives_the_network_a_path_for_it(make_job, switches, family):
+    job = make_job(family, condition_noise={"kind": "cdm", "level_max": 2.0, "tokens": True})
+    train(job)
+    trained = load_backbone(Path(job.output))
+    assert trained.told_noise_level and trained.config["tells_noise_level"]
+    given = trained.conditions(torch.zeros(1, 12, 32), torch.zeros(1, 4, 8, 8), torch.tensor([3.0]))
+    assert given.noise_level.tolist() == [0.0], "sampling tells a clean picture"
+    assert any(weight.abs().max() > 0 for weight in trained.unet.noise_level_embedding[-1].parameters())
+
+
+def test_the_path_changes_nothing_before_training_and_all_conditions_share_the_told_level(make_job, switches):
+    job = make_job("dynamicrafter")
+    backbone = build("dynamicrafter", plain(job.model)).eval()
+    batch, schedule = batch_of(job, backbone)
+    given = batch.conditions_with(torch.randn(4, 64, 32))
+    x, t = batch.x0, batch.t
+    before = backbone(x, t, given)
+    backbone.tell_noise_level()
+    noised = noise_conditions(
+        backbone, given, make_condition_noise({"kind": "cdm", "level_max": 2.0, "tokens": True}), batch, schedule,
+        switches("dynamicrafter"),
+    )  # fmt: skip
+    told = replace(given, noise_level=noised.noise_level)
+    assert torch.allclose(backbone(x, t, told), before, atol=1e-6)
+    for name in backbone.noised_conditions:
+        added = (getattr(noised, name) - getattr(given, name)).flatten(1).std(1)
+        assert torch.allclose(added, noised.noise_level, rtol=0.15)
+
+
+def test_tokens_can_be_left_clean(make_job, switches):
+    job = make_job("dynamicrafter")
+    backbone = build("dynamicrafter", plain(job.model))
+    batch, schedule = batch_of(job, backbone)
+    given = batch.conditions_with(torch.randn(4, 64, 32))
+    noise = make_condition_noise({**TIMENOISE, "tokens": False})
+    noised = noise_conditions(backbone, given, noise, batch, schedule, switches("dynamicrafter"))
+    assert torch.equal(noised.image_context, given.image_context)
+    assert not torch.equal(noised.image_latent, given.image_latent)
