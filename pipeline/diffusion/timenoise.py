@@ -22,8 +22,8 @@ def density(level: Tensor, fraction: Tensor, beta_max: float, exponent: float) -
 class ConditionNoise:
     """The naive fine-tune, and what all kinds share: the condition stays clean.
 
-    ``tokens``: whether CLIP tokens are noised as well as latents. ``told``: whether the network is told the level, which
-    is then one for all conditions of a clip.
+    ``tokens``: whether CLIP tokens are noised as well as latents. ``told``: whether the network is told the level,
+    which is then one for all conditions of a clip.
     """
 
     told = False

@@ -11,12 +11,13 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.errors import PipelineError
 
-ARRAYS = ("fvd", "is", "pca", "motion_score", "motion_px")
+MEASURES = ("motion_score", "motion_px", "temporal_consistency", "image_alignment", "first_frame")  # one number a clip
+ARRAYS = ("fvd", "is", "pca", *MEASURES)
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A row a clip in every array: fvd (n, D), is (n, classes), pca (n, K), motion_score (n,), motion_px (n,)."""
+    """A row a clip in every array: fvd (n, D), is (n, classes), pca (n, K), each of ``MEASURES`` (n,)."""
 
     ids: list[str]
     seeds: list[int]  # sampling seed of each clip; 0 throughout for real clips

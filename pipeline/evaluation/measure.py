@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.feature_store import FeatureSet
+from pipeline.evaluation.feature_store import MEASURES, FeatureSet
 from pipeline.evaluation.frechet import frechet_distance
 from pipeline.evaluation.inception import inception_score
 from pipeline.evaluation.metric_file import METRICS, Measurement, Value
@@ -68,8 +68,7 @@ def _functions(
         "fvd": lambda part: frechet_distance(part.arrays["fvd"], reference.arrays["fvd"]),
         "fd_pca": lambda part: frechet_distance(part.arrays["pca"], reference.arrays["pca"]),
         "is": lambda part: _split_inception_score(part, settings.seed, is_splits),
-        "motion_score": lambda part: float(part.arrays["motion_score"].mean()),
-        "motion_px": lambda part: float(part.arrays["motion_px"].mean()),
+        **{name: lambda part, name=name: float(part.arrays[name].mean()) for name in MEASURES},
     }
     assert tuple(functions) == METRICS
     return functions

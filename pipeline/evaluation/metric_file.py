@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import PipelineError
+from pipeline.evaluation.feature_store import MEASURES
 
-METRICS = ("fvd", "fd_pca", "is", "motion_score", "motion_px")
+METRICS = ("fvd", "fd_pca", "is", *MEASURES)
 COUNTS = ("count", "seeds", "reference_count", "minimum", "spread_count")
 
 

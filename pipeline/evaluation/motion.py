@@ -1,15 +1,23 @@
-"""Motion without trained weights: dense inverse search optical flow (Kroeger et al. 2016, OpenCV's DIS).
+"""Motion and temporal consistency of a clip, both from the optical flow between adjacent frames.
 
-The motion score follows SVD's: frames resized to a protocol's size, mean flow magnitude a pair of adjacent frames,
-summed over the pairs. The published scores use RAFT at 800 x 450 and are on another scale.
+Motion score as SVD and the paper's later version have it: frames resized to a protocol's size (800 x 450 there), mean
+flow magnitude a pair, summed over the pairs. Published scores use RAFT; another flow is another scale.
+
+Temporal consistency is the warping error (Lai et al. 2018): each frame against the next one, warped back by the flow.
+What moves smoothly costs nothing; flicker, noise and shapes that change do.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
+import cv2
 import numpy as np
 
-PROTOCOL = "OpenCV DIS (medium), grey, gain and offset of each pair matched, mean magnitude a pair"
+from pipeline.evaluation.decibels import decibels
+from pipeline.evaluation.flow.dis import warp_back
+
+Flow = Callable[[np.ndarray], np.ndarray]  # uint8 (F, H, W, 3) -> pixels (F - 1, H, W, 2)
+OCCLUDED = 0.05  # share of a pair's pixels, those of the largest error, taken for uncovered background
 
 
 @dataclass(frozen=True)
@@ -19,30 +27,30 @@ class Motion:
     score: float  # pixels at the protocol's size, summed over the pairs
     pixels_per_frame: float  # pixels at the clip's own size, mean over the pairs
     mean_vector: tuple[float, float]  # (x, y) pixels a frame at the clip's own size, mean over pixels and pairs
+    consistency: float  # dB
 
 
-def measure_motion(frames: np.ndarray, height: int, width: int) -> Motion:
+def measure_motion(frames: np.ndarray, height: int, width: int, flow: Flow) -> Motion:
     """Motion of uint8 ``frames`` (F, H, W, 3), F >= 2, with flow computed at ``height`` x ``width`` pixels."""
-    import cv2
-
-    cv2.setNumThreads(1)  # the same flow on every machine
-    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = [
-        cv2.cvtColor(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_RGB2GRAY)
-        for frame in frames
-    ]
-    flows = np.stack([flow_of.calc(a, _match_brightness(b, a), None) for a, b in pairwise(grey)])
+    resized = np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR) for frame in frames])
+    flows = flow(resized)
     native = flows * np.array([frames.shape[2] / width, frames.shape[1] / height], dtype=np.float32)
     return Motion(
         score=float(np.linalg.norm(flows, axis=-1).mean(axis=(1, 2), dtype=np.float64).sum()),
         pixels_per_frame=float(np.linalg.norm(native, axis=-1).mean(dtype=np.float64)),
         mean_vector=tuple(native.mean(axis=(0, 1, 2), dtype=np.float64).tolist()),
+        consistency=_consistency(resized, flows),
     )
 
 
-def _match_brightness(frame: np.ndarray, target: np.ndarray) -> np.ndarray:
-    # Flicker of models changes a frame's gain and offset; without this the flow explains it as motion.
-    gain = target.std(dtype=np.float64) / max(frame.std(dtype=np.float64), 1e-3)
-    gain = np.clip(gain, 0.5, 2.0)  # beyond, a nearly flat frame's rounding noise would be blown up to motion
-    matched = (frame - frame.mean(dtype=np.float64)) * gain + target.mean(dtype=np.float64)
-    return np.clip(np.round(matched), 0, 255).astype(np.uint8)
+def _consistency(frames: np.ndarray, flows: np.ndarray) -> float:
+    """PSNR of the warped next frames, without pixels that leave the picture and without the most occluded."""
+    height, width = flows.shape[1:3]
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    errors = []
+    for first, second, flow in zip(frames[:-1], frames[1:], flows, strict=True):
+        error = np.square(warp_back(second, flow) - first).mean(-1) / 255**2
+        inside = (x + flow[..., 0] >= 0) & (x + flow[..., 0] < width) & (y + flow[..., 1] >= 0)
+        kept = np.sort(error[inside & (y + flow[..., 1] < height)])
+        errors.append(kept[: max(1, round(len(kept) * (1 - OCCLUDED)))].mean() if len(kept) else 1.0)
+    return decibels(np.mean(errors))

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 
 MANIFEST = "manifest.jsonl"
-REQUIRED = ("id", "seed", "prompt")
+REQUIRED = ("id", "seed", "prompt", "condition_id")
 
 
 def read_manifest(folder: Path) -> list[dict]:
@@ -28,11 +28,20 @@ def read_manifest(folder: Path) -> list[dict]:
 
 def sampling_seeds(folder: Path, ids: Sequence[str]) -> list[int]:
     """Sampling seed of each id, in the order of ``ids``; raises PipelineError for clips that the manifest lacks."""
+    return _of_each(folder, ids, "seed")
+
+
+def condition_ids(folder: Path, ids: Sequence[str]) -> list[str]:
+    """The clip whose first frame is the condition of each id; raises PipelineError as ``sampling_seeds``."""
+    return _of_each(folder, ids, "condition_id")
+
+
+def _of_each(folder: Path, ids: Sequence[str], field: str) -> list:
     entries = read_manifest(folder)
-    seeds = {entry["id"]: entry["seed"] for entry in entries}
-    if len(seeds) < len(entries):
+    values = {entry["id"]: entry[field] for entry in entries}
+    if len(values) < len(entries):
         raise PipelineError(f"{folder / MANIFEST} names a clip twice; each sampling seed needs ids of its own")
-    unknown = [name for name in ids if name not in seeds]
+    unknown = [name for name in ids if name not in values]
     if unknown:
         raise PipelineError(f"{folder / MANIFEST} does not name the clips {unknown[:5]}; run the stage sample again")
-    return [seeds[name] for name in ids]
+    return [values[name] for name in ids]

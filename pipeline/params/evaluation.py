@@ -70,9 +70,24 @@ class PublishedDetectors(Group):
     features: Positive
 
 
+class DisFlow(Group):
+    """OpenCV's, without weights."""
+
+    kind: Literal["dis"]
+
+
+class RaftFlow(Group):
+    """RAFT (large), as torchvision or its authors publish it."""
+
+    kind: Literal["raft"]
+    weights: KnownFile
+    updates: Positive  # refinements a pair; 12 in torchvision
+
+
 class Motion(Group):
     height: Positive  # pixels that the flow is computed at
     width: Positive
+    flow: Annotated[DisFlow | RaftFlow, Field(discriminator="kind")]
 
 
 class Sheet(Group):

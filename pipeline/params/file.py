@@ -82,8 +82,8 @@ class Params(Group):
                 raise ValueError(f"trainings.{key}.process: {error}") from None
             if not getattr(noise, "tokens", True) and backbone.family == "videocrafter1":
                 raise ValueError(
-                    f"trainings.{key}.condition_noise.tokens: tokens are the only condition of videocrafter1; use true, "
-                    "or kind: none"
+                    f"trainings.{key}.condition_noise.tokens: tokens are the only condition of videocrafter1; use "
+                    "true, or kind: none"
                 )
         owners = {f"{name}-initial": name for name in self.backbones}
         owners |= {name: spec.backbone for name, spec in self.trainings.items()}
@@ -127,7 +127,7 @@ def _explain(item: dict) -> str:
     # Members of a tagged union add their tag to the path; params.yaml has no such level.
     tags = {"uniform_stride", "fixed_fps", "vp", "ve", "ddim", "euler", "heun", "none", "timenoise"}
     tags |= {"linear_mix", "constant", "same_as_x", "cdm"}
-    tags |= {"trained", "released", "lvdm", "diffusers", "published"}
+    tags |= {"trained", "released", "lvdm", "diffusers", "published", "dis", "raft"}
     where = ".".join(str(part) for part in item["loc"] if part not in tags)
     if item["type"] == "missing":
         return f"  {where}: this key is missing; add it (presets/demo.yaml shows every key)"

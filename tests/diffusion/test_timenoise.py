@@ -76,7 +76,7 @@ def preset_params(tmp_path_factory):
 
 
 def ve(**changes) -> VESchedule:
-    settings = dict(sigma_min=0.002, sigma_max=700.0, sigma_data=1.0, p_mean=1.0, p_std=1.6, rho=7.0)
+    settings = {"sigma_min": 0.002, "sigma_max": 700.0, "sigma_data": 1.0, "p_mean": 1.0, "p_std": 1.6, "rho": 7.0}
     return VESchedule(**{**settings, "fraction_map": "equal_snr", **changes})
 
 

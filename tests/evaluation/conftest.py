@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from pipeline.data.schema import ClipWriter, encode_frames
-from pipeline.params.evaluation import Evaluation, Motion, TrainedDetectors
+from pipeline.params.evaluation import DisFlow, Evaluation, Motion, TrainedDetectors
 
 PARAMS = {
     "detectors": TrainedDetectors(
         kind="trained", seed=0, steps=60, batch_size=12, learning_rate=3e-3, width=8, features=24
     ),
-    "motion": Motion(height=64, width=64),
+    "motion": Motion(height=64, width=64, flow=DisFlow(kind="dis")),
     "evaluation": Evaluation(
         seed=0, conditions=90, reference=100, minimum=90, allow_few=False, subsets=4, is_splits=2, seeds=[0]
     ),

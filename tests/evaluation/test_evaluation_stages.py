@@ -22,7 +22,7 @@ def clips(tmp_path_factory, write_blob_clips):
 
 def manifest(folder, ids):
     folder.mkdir(exist_ok=True)
-    lines = (json.dumps({"id": name, "seed": 7, "prompt": ""}) + "\n" for name in ids)
+    lines = (json.dumps({"id": name, "seed": 7, "prompt": "", "condition_id": name}) + "\n" for name in ids)
     (folder / "manifest.jsonl").write_text("".join(lines))
 
 
@@ -41,7 +41,7 @@ def test_from_clips_to_metrics(clips, run_stage, tmp_path):
     assert parts["repeated"].ids == parts["conditions"].ids
 
     manifest(clips / "RUN", [f"clip-{index}" for index in range(90)])
-    run_stage("features", [clips / "RUN", detectors], samples, of="a-run")
+    run_stage("features", [clips / "RUN", detectors, clips / "RUN"], samples, of="a-run")
     run_stage("metrics", [samples, real], tmp_path / "metrics" / "a-run.json", of="a-run")
     found = read_metrics(tmp_path / "metrics" / "a-run.json")[""]
     assert found.details[0] == {"set": "samples", "fps": [3.0], "strides": [3], "seeds": [7]}
@@ -70,7 +70,7 @@ def test_samples_that_the_manifest_does_not_name_are_an_error(clips, run_stage, 
     )
     manifest(clips / "RUN", ["clip-0"])
     with pytest.raises(PipelineError, match="does not name the clips"):
-        run_stage("features", [clips / "RUN", tmp_path / "detectors"], tmp_path / "samples", of="a-run")
+        run_stage("features", [clips / "RUN", tmp_path / "detectors", clips / "RUN"], tmp_path / "samples", of="a-run")
 
 
 def test_a_clip_named_twice_in_the_manifest_is_an_error(tmp_path):

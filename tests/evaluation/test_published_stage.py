@@ -131,7 +131,7 @@ def test_every_metric_file_names_weights_protocol_count_stride_and_seeds(
     assert recorded["sources"]["i3d"]["sha256"] == sha(weight_files / "i3d.pt")
     assert set(recorded["sources"]) == {"i3d", "c3d", "c3d mean"}
     run_stage("features", [tmp_path / "test", detectors], real, of="real", **changed)
-    run_stage("features", [tmp_path / "RUN", detectors], samples, of="a-run", **changed)
+    run_stage("features", [tmp_path / "RUN", detectors, tmp_path / "RUN"], samples, of="a-run", **changed)
     run_stage("metrics", [samples, real], tmp_path / "metrics" / "a-run.json", of="a-run", **changed)
     found = read_metrics(tmp_path / "metrics" / "a-run.json")[""]
     by_role = {item["role"]: item for item in found.provenance}

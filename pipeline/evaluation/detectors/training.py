@@ -18,6 +18,7 @@ from tqdm import tqdm
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detectors.conv3d import Conv3dNet, DemoConv3d
 from pipeline.evaluation.detectors.pca import coarsen
+from pipeline.evaluation.flow.dis import DisFlow
 from pipeline.evaluation.motion import measure_motion
 from pipeline.evaluation.video import to_video
 from pipeline.seeding import numpy_generator, seed_for
@@ -96,10 +97,10 @@ def train_conv3d(
 
 def motion_targets(read_frames: Callable[[list[int]], np.ndarray], count: int) -> np.ndarray:
     """Mean flow in x, in y, and its mean magnitude (count, 3), pixels a frame, measured at twice the clips' size."""
-    rows = []
+    rows, flow = [], DisFlow()
     for frames in _batches(read_frames, count):
         for clip in frames:
-            found = measure_motion(clip, 2 * clip.shape[1], 2 * clip.shape[2])
+            found = measure_motion(clip, 2 * clip.shape[1], 2 * clip.shape[2], flow)
             rows.append([*found.mean_vector, found.pixels_per_frame])
     return np.array(rows)
 
