@@ -26,8 +26,16 @@ def read(path: Path):
 
 
 def overlay(base, changes) -> None:
-    """Put ``changes`` into ``base`` in place: mappings merge, null removes a key, all else replaces."""
+    """Put ``changes`` into ``base`` in place: mappings merge, null removes a key, all else replaces.
+
+    The key "*" with null removes every key that ``changes`` does not name.
+    """
+    if "*" in changes:
+        for key in base.keys() - changes.keys():
+            del base[key]
     for key, value in changes.items():
+        if key == "*":
+            continue
         if value is None:
             base.pop(key, None)
         elif isinstance(value, dict) and isinstance(base.get(key), dict):

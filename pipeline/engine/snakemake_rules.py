@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,28 +37,32 @@ class RuleSpec:
 
 
 def rule_specs(ledger: Ledger) -> list[RuleSpec]:
-    """The stages of dvc.yaml as rules. Raises PipelineError where outputs do not follow one pattern in the key."""
-    groups: dict[str, dict[str, StageEntry]] = {}
+    """The stages of dvc.yaml as rules: one a stage, or several where the outputs of its keys lie in several folders.
+
+    Raises PipelineError where an output does not hold its key.
+    """
+    groups: dict[tuple[str, tuple[str, ...]], dict[str, StageEntry]] = {}
     for entry in ledger.entries.values():
-        groups.setdefault(entry.name, {})[entry.key or ""] = entry
-    return [_rule_spec(name, entries) for name, entries in groups.items()]
+        patterns = tuple(_with_wildcard(path, entry.key) for path in entry.outputs)
+        groups.setdefault((entry.name, patterns), {})[entry.key or ""] = entry
+    counts = Counter(name for name, _ in groups)
+    return [
+        _rule_spec(name if counts[name] == 1 else f"{name}_{Path(patterns[0]).parent.name}", list(patterns), entries)
+        for (name, patterns), entries in groups.items()
+    ]
 
 
-def _rule_spec(name: str, entries: dict[str, StageEntry]) -> RuleSpec:
+def _rule_spec(name: str, patterns: list[str], entries: dict[str, StageEntry]) -> RuleSpec:
     key, first = next(iter(entries.items()))
-    patterns = [_with_wildcard(path, key) for path in first.outputs]
-    for other, entry in entries.items():
-        if [_with_wildcard(path, other) for path in entry.outputs] != patterns:
-            raise PipelineError(
-                f"dvc.yaml: outs of stage {name} must be one pattern in ${{key}}; {entry.outputs} is not"
-            )
-    item = "{key}" if key else "all"
+    if key and any("{key}" not in pattern for pattern in patterns):
+        raise PipelineError(f"dvc.yaml: outs of stage {first.name} must hold ${{key}}; {first.outputs} does not")
+    item, stage = "{key}" if key else "all", first.name
     return RuleSpec(
-        name, entries, patterns, f"logs/{name}/{item}.log", f"logs/benchmarks/{name}/{item}.tsv", first.meta
+        name, entries, patterns, f"logs/{stage}/{item}.log", f"logs/benchmarks/{stage}/{item}.tsv", first.meta
     )
 
 
-def _with_wildcard(path: str, key: str) -> str:
+def _with_wildcard(path: str, key: str | None) -> str:
     return path.replace(key, "{key}") if key else path
 
 

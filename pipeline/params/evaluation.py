@@ -16,6 +16,7 @@ class Start(Group):
 class Run(Group):
     """One row of a table."""
 
+    group: Literal["table3", "ucf101", "start_grid", "timenoise"]  # the table that it is made for
     backbone: Name
     training: Name  # <backbone>-initial or a key of trainings
     init: Literal["standard", "analytic"]

@@ -1,4 +1,4 @@
-"""The rows and columns of table 3, and the runs that fill them."""
+"""Runs as tables know them, and which of them fill the cells of table 3."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +16,15 @@ class Run:
     training: str  # weights: <backbone>-finetune, <backbone>-timenoise, <backbone>-initial or another training
     init: str  # standard or analytic
     start: float  # on UCF101; VP: fraction of T, VE: sigma
+    group: str  # the table that it was made for; others may show it too
+
+
+def runs_of(specs: Mapping[str, object]) -> dict[str, Run]:
+    """The ``runs`` of params.yaml."""
+    return {
+        name: Run(name, spec.backbone, spec.training, spec.init, spec.start.ucf101, spec.group)
+        for name, spec in specs.items()
+    }
 
 
 def run_of_cell(runs: Mapping[str, Run], init: str, train: str, backbone: str) -> Run | None:

@@ -5,9 +5,10 @@ Cells without a run, with too few samples or without answers of a user study are
 
 from pipeline.evaluation.metric_file import read_metrics
 from pipeline.reporting.figure3 import draw_figure
+from pipeline.reporting.measured import read_measured
 from pipeline.reporting.published import published_rows
 from pipeline.reporting.ratings import read_ratings
-from pipeline.reporting.rows import Run
+from pipeline.reporting.rows import runs_of
 from pipeline.reporting.table3 import csv_text, markdown_text
 
 
@@ -16,14 +17,9 @@ def add_arguments(parser):
 
 
 def run(stage):
-    folder, *answers = stage.inputs
-    runs = {
-        name: Run(name, spec.backbone, spec.training, spec.init, spec.start.ucf101)
-        for name, spec in stage.params.runs.items()
-    }
-    _forget_other_runs(folder, {"controls", *runs}, stage.log)
-    measured = {name: read_metrics(folder / f"{name}.json")[""] for name in runs}
-    controls = read_metrics(folder / "controls.json")
+    controls_file, folder, *answers = stage.inputs
+    runs = {name: run for name, run in runs_of(stage.params.runs).items() if run.group == folder.name}
+    measured, controls = read_measured([folder], runs, stage.log), read_metrics(controls_file)
     ratings = read_ratings(answers[0]) if answers else {}
     table, page, figure = stage.outputs
     table.write_text(csv_text(runs, measured, ratings))
@@ -31,12 +27,3 @@ def run(stage):
     draw_figure(figure, runs, measured, controls)
     stage.record.artifact(figure)
     stage.record.artifact(page)
-
-
-def _forget_other_runs(folder, known, log):
-    # DVC hashes the whole folder: the file of a row that params.yaml no longer has would make a fresh clone, which
-    # never had that row, look stale. It is measured again, in seconds, when the row comes back.
-    for path in sorted(folder.glob("*.json")):
-        if path.stem not in known:
-            log.info("removing %s, which no row of params.yaml names any more", path.name)
-            path.unlink()

@@ -4,8 +4,11 @@ import pytest
 
 DC = "dynamicrafter"
 DC_RUNS = [f"{DC}-{train}-{init}" for train in ("finetune", "timenoise") for init in ("standard", "analytic")]
-RUNS = [*DC_RUNS, "videocrafter1-finetune-standard", "svd-timenoise-analytic"]
-REPORTS = {"table3", f"pairs@{DC}"}
+TABLE3 = [*DC_RUNS, "videocrafter1-finetune-standard", "svd-timenoise-analytic"]
+ORIGINAL, EARLY, TOLD = f"{DC}-initial-standard", f"{DC}-initial-analytic-90", f"{DC}-cdm-standard"
+RUNS = [*TABLE3, ORIGINAL, EARLY, TOLD]
+OF_DC = [*DC_RUNS, ORIGINAL, EARLY, TOLD]
+TABLES = {"table3", "ucf101", "start_grid", "timenoise"}
 
 
 def each(stage: str, keys) -> set[str]:
@@ -14,7 +17,11 @@ def each(stage: str, keys) -> set[str]:
 
 def ucf101(runs) -> set[str]:
     """What follows from sampling UCF101 anew."""
-    return each("sample_ucf101", runs) | each("features", runs) | each("metrics", runs) | {"table3"}
+    tables = set()
+    for run in runs:
+        own = {ORIGINAL: {"ucf101", "start_grid"}, EARLY: {"start_grid"}, TOLD: {"timenoise"}}
+        tables |= own.get(run, TABLES)
+    return each("sample_ucf101", runs) | each("features", runs) | each("metrics", runs) | tables
 
 
 def sampled(runs) -> set[str]:
@@ -24,7 +31,7 @@ def sampled(runs) -> set[str]:
 
 
 def after_features_real() -> set[str]:
-    return {"features_real", "metrics_controls", "table3"} | each("metrics", RUNS)
+    return {"features_real", "metrics_controls"} | TABLES | each("metrics", RUNS)
 
 
 CLIP_SETS = ("webvid_strided", "webvid_fixed", "ucf101_train", "ucf101", "imagebench")
@@ -36,10 +43,10 @@ CHANGES = {
     f"runs.{DC}-finetune-analytic.start.ucf101": (0.9, ucf101([f"{DC}-finetune-analytic"])),
     f"runs.{DC}-finetune-analytic.start.imagebench": (
         0.9,
-        {f"sample_imagebench@{DC}-finetune-analytic", f"pairs@{DC}", "table3"},
+        {f"sample_imagebench@{DC}-finetune-analytic", f"pairs@{DC}"} | TABLES,
     ),
-    f"backbones.{DC}.sampling.steps": (5, sampled(DC_RUNS)),
-    "backbones.svd.finetune.learning_rate": (1e-4, {"finetune@svd-timenoise"} | sampled(SVD_RUN)),
+    f"backbones.{DC}.sampling.steps": (5, sampled(OF_DC) | {"timenoise"}),
+    "backbones.svd.finetune.learning_rate": (1e-4, {"finetune@svd-timenoise", "timenoise"} | sampled(SVD_RUN)),
     "backbones.svd.initialise.optimisation.steps": (7, {"initialise@svd", "finetune@svd-timenoise"} | sampled(SVD_RUN)),
     "backbones.videocrafter1.process.beta_end": (
         0.013,
@@ -54,8 +61,8 @@ CHANGES = {
         4,
         STRIDED
         | each("initialise", ["videocrafter1", DC])
-        | each("finetune", ["videocrafter1-finetune", f"{DC}-finetune", f"{DC}-timenoise"])
-        | sampled([*DC_RUNS, *VC_RUN]),
+        | each("finetune", ["videocrafter1-finetune", f"{DC}-finetune", f"{DC}-timenoise", f"{DC}-cdm"])
+        | sampled([*OF_DC, *VC_RUN]),
     ),
     "clip_sets.imagebench.limit": (
         3,
@@ -63,7 +70,7 @@ CHANGES = {
     ),
     "detectors.steps": (21, {"detectors"} | each("features", RUNS) | after_features_real()),
     "motion.height": (32, each("features", RUNS) | after_features_real()),
-    "evaluation.subsets": (2, {"metrics_controls", "table3"} | each("metrics", RUNS)),
+    "evaluation.subsets": (2, {"metrics_controls"} | TABLES | each("metrics", RUNS)),
     "evaluation.conditions": (9, after_features_real() | ucf101(RUNS)),
     "study.seed": (1, each("sample_imagebench", RUNS) | {f"pairs@{DC}"}),
     "runtime.workers": (1, set()),
@@ -134,7 +141,7 @@ def test_added_row_runs_that_row(workspace):
     ("pipeline/diffusion/samplers.py", sampled(RUNS)),
     ("pipeline/stages/pairs.py", {f"pairs@{DC}"}),
     ("pipeline/stages/table3.py", {"table3"}),
-    ("pipeline/evaluation/frechet.py", {"metrics_controls", "table3"} | each("metrics", RUNS)),
+    ("pipeline/evaluation/frechet.py", {"metrics_controls"} | TABLES | each("metrics", RUNS)),
 ])  # fmt: skip
 def test_code_reruns_its_stage_and_what_follows(workspace, module, expected):
     path = workspace.path / module

@@ -123,7 +123,10 @@ def test_every_metric_file_names_weights_protocol_count_stride_and_seeds(
     write_blob_clips(tmp_path / "train", 12, seed=1)
     write_blob_clips(tmp_path / "test", 12, seed=2)
     write_blob_clips(tmp_path / "RUN", 5, seed=3)
-    lines = (json.dumps({"id": f"clip-{index}", "seed": 7, "prompt": ""}) + "\n" for index in range(5))
+    lines = (
+        json.dumps({"id": f"clip-{index}", "seed": 7, "prompt": "", "condition_id": f"clip-{index}"}) + "\n"
+        for index in range(5)
+    )
     (tmp_path / "RUN" / "manifest.jsonl").write_text("".join(lines))
     detectors, real, samples = tmp_path / "detectors", tmp_path / "real", tmp_path / "samples"
     changed = {"detectors": published(weight_files, weight_files / "i3d.pt"), "few": (5, 6)}

@@ -34,7 +34,9 @@ def measurement():
 @pytest.fixture
 def runs():
     return {
-        f"{backbone}-{train}-{init}": Run(f"{backbone}-{train}-{init}", backbone, f"{backbone}-{train}", init, 0.96)
+        f"{backbone}-{train}-{init}": Run(
+            f"{backbone}-{train}-{init}", backbone, f"{backbone}-{train}", init, 0.96, "table3"
+        )
         for backbone in BACKBONES
         for init, train in ROWS
     }

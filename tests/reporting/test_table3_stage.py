@@ -21,20 +21,24 @@ class Record:
 
 @pytest.fixture
 def stage(tmp_path, runs, measured, controls):
-    folder, out = tmp_path / "metrics", tmp_path / "reports"
-    folder.mkdir()
+    folder, out = tmp_path / "metrics" / "table3", tmp_path / "reports"
+    folder.mkdir(parents=True)
     out.mkdir()
     for name, measurement in measured.items():
         write_metrics(folder / f"{name}.json", {"": measurement})
-    write_metrics(folder / "controls.json", controls)
+    write_metrics(folder.parent / "controls.json", controls)
     rows = {
         name: SimpleNamespace(
-            backbone=run.backbone, training=run.training, init=run.init, start=SimpleNamespace(ucf101=run.start)
+            group=run.group,
+            backbone=run.backbone,
+            training=run.training,
+            init=run.init,
+            start=SimpleNamespace(ucf101=run.start),
         )
         for name, run in runs.items()
     }
     return SimpleNamespace(
-        inputs=[folder],
+        inputs=[folder.parent / "controls.json", folder],
         outputs=[out / "table3.csv", out / "table3.md", out / "table3.png"],
         params=SimpleNamespace(runs=rows),
         record=Record(),
@@ -53,13 +57,13 @@ def test_the_table_is_written_and_is_the_same_when_written_again(stage):
 def test_files_of_rows_that_params_no_longer_has_are_removed(stage):
     del stage.params.runs["svd-timenoise-analytic"]
     table3.run(stage)
-    left = {path.stem for path in stage.inputs[0].iterdir()}
-    assert left == {"controls", *stage.params.runs}
+    left = {path.stem for path in stage.inputs[1].iterdir()}
+    assert left == set(stage.params.runs)
     assert "svd-timenoise-analytic" not in stage.outputs[1].read_text()
 
 
 def test_a_missing_metric_file_names_its_run(stage):
-    (stage.inputs[0] / "svd-timenoise-analytic.json").unlink()
+    (stage.inputs[1] / "svd-timenoise-analytic.json").unlink()
     with pytest.raises(PipelineError, match="metrics for svd-timenoise-analytic"):
         table3.run(stage)
 

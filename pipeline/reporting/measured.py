@@ -1,0 +1,27 @@
+"""The metric files of the runs that a table shows."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pipeline.evaluation.metric_file import Measurement, read_metrics
+from pipeline.reporting.rows import Run
+
+
+def read_measured(folders: Iterable[Path], runs: Mapping[str, Run], log: logging.Logger) -> dict[str, Measurement]:
+    """Measurements of the runs of the groups that ``folders`` are named after."""
+    measured = {}
+    for folder in folders:
+        own = [name for name, run in runs.items() if run.group == folder.name]
+        _forget_other_runs(folder, set(own), log)
+        measured |= {name: read_metrics(folder / f"{name}.json")[""] for name in own}
+    return measured
+
+
+def _forget_other_runs(folder: Path, known: set[str], log: logging.Logger) -> None:
+    # DVC hashes the whole folder: the file of a row that params.yaml no longer has would make a fresh clone, which
+    # never had that row, look stale. It is measured again, in seconds, when the row comes back.
+    for path in sorted(folder.glob("*.json")):
+        if path.stem not in known:
+            log.info("removing %s, which no row of params.yaml names any more", path.name)
+            path.unlink()
