@@ -9,9 +9,9 @@ from pipeline.reporting.start_curves import draw_start_curves
 from pipeline.reporting.sweep import sweep_csv, sweep_page
 
 INTRO = (
-    "Sampling begins at M < T (SVD: at a smaller sigma), from the standard start or from Analytic-Init. The paper's "
-    "idea: a smaller M leaves out the times at which the condition is copied, and Analytic-Init mends the gap between the "
-    "start and the noised clips that a smaller M opens."
+    "Sampling begins at M < T (SVD: at a smaller sigma), from the standard start or from Analytic-Init. The "
+    "paper's idea: a smaller M leaves out the times at which the condition is copied, and Analytic-Init mends the gap "
+    "between the start and the noised clips that a smaller M opens."
 )
 
 
