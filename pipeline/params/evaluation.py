@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.params.base import Group, Name, Positive, PositiveFloat, Sha256
+from pipeline.params.base import Fraction, Group, Name, Positive, PositiveFloat, Sha256
 from pipeline.params.released import KnownFile
 
 
@@ -89,6 +89,32 @@ class Motion(Group):
     height: Positive  # pixels that the flow is computed at
     width: Positive
     flow: Annotated[DisFlow | RaftFlow, Field(discriminator="kind")]
+
+
+class PerfectDenoiser(Group):
+    """The reference curve of the probe, on the embedded world alone."""
+
+    scenes: Positive
+    motions: Positive  # a scene, drawn from the world's
+    stride: Positive  # source frames, as the UCF101 clips have it
+
+
+class ProbeSettings(Group):
+    clips: Positive  # of the conditions of evaluation
+    batch_size: Positive
+    seed: int
+    vp_times: list[Fraction]  # of T
+    ve_times: list[PositiveFloat]  # sigmas; those above a process's sigma_max are left out
+    perfect: PerfectDenoiser | None
+
+    def times(self, process) -> list[float]:
+        """The times at which a process is probed."""
+        return self.vp_times if process.kind == "vp" else [s for s in self.ve_times if s <= process.sigma_max]
+
+
+class ProbedWeights(Group):
+    backbone: Name
+    weights: Name  # <backbone>-initial or a key of trainings
 
 
 class Sheet(Group):

@@ -20,6 +20,8 @@ from pipeline.params.encoders import DiffusersEncoders, Latents, LvdmEncoders, T
 from pipeline.params.evaluation import (
     Evaluation,
     Motion,
+    ProbedWeights,
+    ProbeSettings,
     PublishedDetectors,
     Run,
     Runtime,
@@ -43,6 +45,8 @@ class Params(Group):
     evaluation: Evaluation
     detectors: Annotated[TrainedDetectors | PublishedDetectors, Field(discriminator="kind")]
     motion: Motion
+    probe: ProbeSettings
+    probes: dict[Name, ProbedWeights]
     sheets: dict[Name, Sheet]
     study: Study
     runtime: Runtime
@@ -98,6 +102,10 @@ class Params(Group):
             for data, start in spec.start:
                 if start > largest:
                     raise ValueError(f"runs.{key}.start.{data}: {start} lies above the largest start, {largest}")
+        for key, spec in self.probes.items():
+            known(f"probes.{key}.weights", spec.weights, "trainings (or <backbone>-initial)", owners)
+            if owners[spec.weights] != spec.backbone:
+                raise ValueError(f"probes.{key}.backbone: {spec.weights} is of {owners[spec.weights]}")
         for key, spec in self.sheets.items():
             for run in spec.runs:
                 known(f"sheets.{key}.runs", run, "runs", self.runs)

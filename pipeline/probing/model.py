@@ -1,0 +1,59 @@
+"""One-step predictions of a backbone from real clips noised to t, under their clean first frames."""
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.backbones.interface import Backbone
+from pipeline.diffusion.leakage import probe_time
+from pipeline.diffusion.source import SAMPLING, resolve
+from pipeline.encoders.frozen import to_pixels, to_uint8
+from pipeline.sampling.generate import image_conditions
+from pipeline.seeding import torch_generator
+
+
+class ModelProbe:
+    """``frames`` uint8 (B, F, H, W, 3) of the clips ``ids``; noise comes from (seed, id, time) alone."""
+
+    def __init__(
+        self, backbone: Backbone, encoders, schedule, frames: np.ndarray, ids: Sequence[str], captions, fps,
+        seed: int, batch_size: int, device: str,
+    ):  # fmt: skip
+        self.backbone, self.encoders, self.schedule = backbone, encoders, schedule
+        self.ids, self.seed, self.size = list(ids), seed, batch_size
+        pixels = to_pixels(frames).to(device)
+        switches = resolve(SAMPLING, backbone.family, SimpleNamespace(source="paper", switches={}), "probe")
+        with torch.inference_mode():
+            mean = self._in_batches(lambda part: encoders.encode(pixels[part].flatten(0, 1))[0])
+            self.x0 = mean.unflatten(0, (len(pixels), -1)).transpose(1, 2) * encoders.scaling_factor
+            drawn = [torch_generator(seed, "picture", name, 0) for name in self.ids]
+            self.conditions, _ = image_conditions(
+                backbone, encoders, pixels[:, 0], list(captions), torch.tensor(fps), switches, drawn
+            )
+
+    @torch.inference_mode()
+    def predict(self, time: float) -> Tensor:
+        """X0 (B, C, F, h, w) as estimated at ``time`` (fraction of T, or sigma)."""
+        shape = self.x0.shape[1:]
+        noise = torch.stack(
+            [torch.randn(shape, generator=torch_generator(self.seed, "probe", n, time)) for n in self.ids]
+        )
+        return self._in_batches(lambda part: self._one_step(part, noise[part].to(self.x0), time))
+
+    def _one_step(self, part: slice, noise: Tensor, time: float) -> Tensor:
+        t = torch.full((len(noise),), probe_time(self.schedule, time))
+        x_t = self.schedule.add_noise(self.x0[part], noise, t)
+        scaled, model_time = self.schedule.model_input(x_t, t)
+        told = self.conditions.map(lambda value: value[part])
+        return self.schedule.x0_from_output(self.backbone(scaled, model_time.to(noise.device), told).float(), x_t, t)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """(B, C, F, h, w) to uint8 (B, F, H, W, 3)."""
+        return to_uint8(self._in_batches(lambda part: self.encoders.decode(latents[part])).transpose(1, 2))
+
+    def _in_batches(self, function: Callable[[slice], Tensor]) -> Tensor:
+        return torch.cat([function(slice(i, i + self.size)) for i in range(0, len(self.ids), self.size)])

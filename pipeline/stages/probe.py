@@ -1,0 +1,53 @@
+"""Probe weights for conditional image leakage: one-step predictions of real clips from each of probe's times.
+
+Reads weights and UCF101 test clips; writes motion by time and clip, and a strip of frames. The condition is each clip's
+first frame, clean, as in sampling.
+"""
+
+
+def add_arguments(parser):
+    parser.add_argument("--name", required=True, help="a key of probes in params.yaml")
+
+
+def run(stage):
+    from tqdm import tqdm
+
+    from pipeline.backbones.checkpoint import load_backbone, weights_hash
+    from pipeline.data.schema import ClipSet
+    from pipeline.diffusion.leakage import training_share
+    from pipeline.diffusion.schedules import make_schedule
+    from pipeline.encoders.frozen import Encoders
+    from pipeline.evaluation.flow.registry import make_flow
+    from pipeline.evaluation.split import split_clips
+    from pipeline.probing.measure import Probe, measure_probe, write_probe
+    from pipeline.probing.model import ModelProbe
+
+    settings, rule, size = stage.params.probe, stage.params.evaluation, stage.params.motion
+    spec = stage.params.probes[stage.args.name]
+    process = stage.params.backbones[spec.backbone].process
+    weights, initial, clips_folder = stage.inputs
+    encoders = Encoders.load(initial).to(stage.device)
+    backbone = load_backbone(weights, vae_hash=encoders.vae_hash).to(stage.device)
+    clips = ClipSet(clips_folder)
+    split = split_clips(clips.ids, rule.seed, rule.conditions, rule.reference, rule.allow_few)
+    chosen = split.conditions[: settings.clips]
+    schedule, times = make_schedule(process), settings.times(process)
+    model = ModelProbe(
+        backbone, encoders, schedule, clips.frames(chosen), [clips.ids[i] for i in chosen],
+        [clips.captions[i] for i in chosen], [clips.fps[i] for i in chosen],
+        settings.seed, settings.batch_size, stage.device,
+    )  # fmt: skip
+    motion = (size.height, size.width, make_flow(size.flow, stage.device))
+    truth, moved, strip = measure_probe(model.predict, tqdm(times, disable=None), model.x0, model.decode, motion)
+    probe = Probe(
+        backbone=spec.backbone,
+        weights=spec.weights,
+        process=process.kind,
+        times=times,
+        training_share=[training_share(schedule, time) for time in times],
+        truth=truth,
+        motion=moved,
+        details={"weights": weights_hash(weights), "vae": encoders.vae_hash, "clips": len(chosen)},
+    )
+    write_probe(stage.outputs[0], probe, strip)
+    stage.record.metrics({f"motion_at_{time:g}": sum(row) / len(row) for time, row in zip(times, moved, strict=True)})
