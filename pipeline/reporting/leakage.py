@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.probing.measure import Probe
+from pipeline.probing.probe_file import Probe
 from pipeline.reporting.rows import BACKBONES
 
 HARDLY_TRAINED = 0.001  # share of training draws near a time, below which a poor prediction is no leakage

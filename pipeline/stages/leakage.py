@@ -1,6 +1,6 @@
 """Join the probes into the leakage table, its curves beside the perfect denoiser's, and strips of frames."""
 
-from pipeline.probing.measure import read_probe
+from pipeline.probing.probe_file import read_probe
 from pipeline.reporting.leakage import draw_leakage, draw_strips, leakage_csv
 
 

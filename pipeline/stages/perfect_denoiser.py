@@ -17,8 +17,9 @@ def run(stage):
     from pipeline.diffusion.schedules import make_schedule
     from pipeline.encoders.frozen import Encoders
     from pipeline.evaluation.flow.registry import make_flow
-    from pipeline.probing.measure import Probe, measure_probe, write_probe
+    from pipeline.probing.measure import measure_probe
     from pipeline.probing.perfect import PerfectProbe
+    from pipeline.probing.probe_file import Probe, write_probe
     from pipeline.probing.world_motions import scene_with_motions
 
     settings, size, rule = stage.params.probe, stage.params.motion, stage.params.probe.perfect

@@ -19,8 +19,9 @@ def run(stage):
     from pipeline.encoders.frozen import Encoders
     from pipeline.evaluation.flow.registry import make_flow
     from pipeline.evaluation.split import split_clips
-    from pipeline.probing.measure import Probe, measure_probe, write_probe
+    from pipeline.probing.measure import measure_probe
     from pipeline.probing.model import ModelProbe
+    from pipeline.probing.probe_file import Probe, write_probe
 
     settings, rule, size = stage.params.probe, stage.params.evaluation, stage.params.motion
     spec = stage.params.probes[stage.args.name]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.probing.measure import Probe, read_probe, write_probe
+from pipeline.probing.probe_file import Probe, read_probe, write_probe
 from pipeline.reporting.leakage import leakage_csv, ratios, reading
 from pipeline.stages import leakage
 

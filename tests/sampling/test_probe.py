@@ -11,8 +11,8 @@ from pipeline.backbones.checkpoint import save_backbone, weights_hash
 from pipeline.backbones.registry import FAMILIES
 from pipeline.diffusion.schedules import make_schedule
 from pipeline.params.evaluation import ProbeSettings
-from pipeline.probing.measure import read_probe
 from pipeline.probing.model import ModelProbe
+from pipeline.probing.probe_file import read_probe
 from pipeline.stages import probe as stage_module
 
 
