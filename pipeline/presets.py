@@ -86,3 +86,5 @@ def use_webvid(tree, listing: str, videos: str, columns: dict[str, str | None], 
 def use_evaluation(tree, data: str, listing: str, videos: str, windows: int) -> None:
     """Take the conditions for ``data`` (ucf101 or imagebench) from the reader's own folder."""
     tree["clip_sets"][data].update({"listing": listing, "videos": videos, "windows": windows})
+    if data == "ucf101":
+        tree["probe"]["perfect"]["scenes"] = 0  # only the embedded world's scenes can be given other motions

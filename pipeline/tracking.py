@@ -263,6 +263,47 @@ class Record:
         self._client.set_terminated(self._id, status)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What one job took: all its attempts together, the largest memory of any."""
+
+    stage: str
+    item: str
+    device: str
+    wall_s: float
+    peak_memory_mb: float
+
+
+def job_costs(root: Path) -> list[Cost]:
+    """Costs of every job whose last record is finished, by stage and item. Raises PipelineError without records."""
+    if not tracking_enabled():
+        raise PipelineError("there are no records to read: PIPELINE_TRACKING is off")
+    client = _client(root)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        raise PipelineError(f"{tracking_uri(root)} holds no experiment {EXPERIMENT}; run some stage first")
+    found, token = {}, None
+    while True:
+        page = client.search_runs(
+            [experiment.experiment_id],
+            "attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time ASC"],
+            max_results=1000,
+            page_token=token,
+        )
+        for run in page:
+            tags = run.data.tags
+            walls = [point.value for point in client.get_metric_history(run.info.run_id, "wall_s")]
+            if walls and not tags.get("pipeline.superseded_by"):
+                peaks = client.get_metric_history(run.info.run_id, "peak_memory_mb")
+                job = (tags["pipeline.stage"], tags["pipeline.item"])
+                peak = max(point.value for point in peaks)
+                found[job] = Cost(*job, tags.get("pipeline.device", ""), sum(walls), peak)
+        token = page.token
+        if not token:
+            return [found[job] for job in sorted(found)]
+
+
 def _tag_name(name: str) -> str:
     """MLflow refuses names with characters that a path may have."""
     safe = "".join(letter if letter.isalnum() or letter in "_-./ :" else "_" for letter in name)

@@ -94,7 +94,7 @@ class Motion(Group):
 class PerfectDenoiser(Group):
     """The reference curve of the probe, on the embedded world alone."""
 
-    scenes: Positive
+    scenes: Annotated[int, Field(ge=0)]  # 0 where the UCF101 clips are others
     motions: Positive  # a scene, drawn from the world's
     stride: Positive  # source frames, as the UCF101 clips have it
 
@@ -105,7 +105,7 @@ class ProbeSettings(Group):
     seed: int
     vp_times: list[Fraction]  # of T
     ve_times: list[PositiveFloat]  # sigmas; those above a process's sigma_max are left out
-    perfect: PerfectDenoiser | None
+    perfect: PerfectDenoiser
 
     def times(self, process) -> list[float]:
         """The times at which a process is probed."""

@@ -2,6 +2,7 @@
 
 from pipeline.probing.probe_file import read_probe
 from pipeline.reporting.leakage import draw_leakage, draw_strips, leakage_csv
+from pipeline.reporting.rows import BACKBONES
 
 
 def add_arguments(parser):
@@ -11,12 +12,12 @@ def add_arguments(parser):
 def run(stage):
     folder = stage.inputs[0]
     found = [read_probe(folder / "weights" / name) for name in stage.params.probes]
-    perfect = {name: read_probe(folder / "perfect" / name) for name in stage.params.backbones}
+    probed = {probe.backbone for probe, _ in found}
+    perfect = {name: read_probe(folder / "perfect" / name) for name in BACKBONES if name in probed}
     curves = {name: probe for name, (probe, _) in perfect.items()}
     table, figure, strips = stage.outputs
     table.write_text(leakage_csv([probe for probe, _ in found], curves))
     draw_leakage(figure, [probe for probe, _ in found], curves)
-    shown = [pair for name, pair in perfect.items() if any(probe.backbone == name for probe, _ in found)]
-    draw_strips(strips, sorted(shown + found, key=lambda pair: list(perfect).index(pair[0].backbone)))
+    draw_strips(strips, sorted([*perfect.values(), *found], key=lambda pair: list(perfect).index(pair[0].backbone)))
     for path in (figure, strips):
         stage.record.artifact(path)

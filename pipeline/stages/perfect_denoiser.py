@@ -1,7 +1,7 @@
 """What a perfect denoiser would predict in the probe: the mean over all motions of the same scene, weighed by X_t.
 
-Only for the embedded world, whose scenes can be given other motions; where probe.perfect is null, nothing is written
-but that. It is told the whole scene, more than any model: all but the motion.
+Only for the embedded world, whose scenes can be given other motions; with probe.perfect.scenes 0 the curve is empty.
+It is told the whole scene, more than any model: all but the motion.
 """
 
 
@@ -24,11 +24,11 @@ def run(stage):
 
     settings, size, rule = stage.params.probe, stage.params.motion, stage.params.probe.perfect
     process = stage.params.backbones[stage.args.backbone].process
-    schedule, times = make_schedule(process), settings.times(process) if rule else []
+    schedule, times = make_schedule(process), settings.times(process) if rule.scenes else []
     encoders = Encoders.load(stage.inputs[0], parts=("vae",)).to(stage.device)
     motion = (size.height, size.width, make_flow(size.flow, stage.device))
     truth, moved, strips = [], [[] for _ in times], []
-    for number in tqdm(range(rule.scenes if rule else 0), unit="scene", disable=None):
+    for number in tqdm(range(rule.scenes), unit="scene", disable=None):
         frames = scene_with_motions(
             stage.params.world, number, rule.motions, stage.params.clips.frames, rule.stride, settings.seed
         )
@@ -47,6 +47,6 @@ def run(stage):
         training_share=[training_share(schedule, time) for time in times],
         truth=truth,
         motion=moved,
-        details={"vae": encoders.vae_hash, "motions": rule.motions if rule else 0},
+        details={"vae": encoders.vae_hash, "motions": rule.motions},
     )
     write_probe(stage.outputs[0], probe, strips[0] if strips else np.zeros(0, np.uint8))

@@ -8,7 +8,8 @@ TABLE3 = [*DC_RUNS, "videocrafter1-finetune-standard", "svd-timenoise-analytic"]
 ORIGINAL, EARLY, TOLD = f"{DC}-initial-standard", f"{DC}-initial-analytic-90", f"{DC}-cdm-standard"
 RUNS = [*TABLE3, ORIGINAL, EARLY, TOLD]
 OF_DC = [*DC_RUNS, ORIGINAL, EARLY, TOLD]
-TABLES = {"table3", "ucf101", "start_grid", "timenoise"}
+TABLES = {"table3", "ucf101", "start_grid", "timenoise", "compute"}
+PROBES = [f"{DC}-initial", f"{DC}-timenoise", "svd-initial"]
 
 
 def each(stage: str, keys) -> set[str]:
@@ -19,7 +20,8 @@ def ucf101(runs) -> set[str]:
     """What follows from sampling UCF101 anew."""
     tables = set()
     for run in runs:
-        own = {ORIGINAL: {"ucf101", "start_grid"}, EARLY: {"start_grid"}, TOLD: {"timenoise"}}
+        own = {ORIGINAL: {"ucf101", "start_grid", "compute"}, EARLY: {"start_grid", "compute"}}
+        own[TOLD] = {"timenoise", "compute"}
         tables |= own.get(run, TABLES)
     return each("sample_ucf101", runs) | each("features", runs) | each("metrics", runs) | tables
 
@@ -30,10 +32,16 @@ def sampled(runs) -> set[str]:
     return ucf101(runs) | each("sample_imagebench", runs) | sheets
 
 
+def probed(weights) -> set[str]:
+    """What follows from probing anew."""
+    return each("probe", weights) | {"leakage", "compute"}
+
+
 def after_features_real() -> set[str]:
     return {"features_real", "metrics_controls"} | TABLES | each("metrics", RUNS)
 
 
+FAMILIES = ("videocrafter1", DC, "svd")
 CLIP_SETS = ("webvid_strided", "webvid_fixed", "ucf101_train", "ucf101", "imagebench")
 VC_RUN, SVD_RUN = ["videocrafter1-finetune-standard"], ["svd-timenoise-analytic"]
 STRIDED = each("latents", ["webvid_strided"]) | each("moments", ["videocrafter1", DC])
@@ -47,14 +55,20 @@ CHANGES = {
     ),
     f"backbones.{DC}.sampling.steps": (5, sampled(OF_DC) | {"timenoise"}),
     "backbones.svd.finetune.learning_rate": (1e-4, {"finetune@svd-timenoise", "timenoise"} | sampled(SVD_RUN)),
-    "backbones.svd.initialise.optimisation.steps": (7, {"initialise@svd", "finetune@svd-timenoise"} | sampled(SVD_RUN)),
+    "backbones.svd.initialise.optimisation.steps": (
+        7,
+        {"initialise@svd", "finetune@svd-timenoise"} | sampled(SVD_RUN) | probed(["svd-initial"]),
+    ),
     "backbones.videocrafter1.process.beta_end": (
         0.013,
-        {"initialise@videocrafter1", "finetune@videocrafter1-finetune"} | sampled(VC_RUN),
+        {"initialise@videocrafter1", "finetune@videocrafter1-finetune", "perfect_denoiser@videocrafter1", "leakage"}
+        | sampled(VC_RUN),
     ),
     f"trainings.{DC}-timenoise.condition_noise.beta_max": (
         2.0,
-        {f"finetune@{DC}-timenoise"} | sampled([f"{DC}-timenoise-standard", f"{DC}-timenoise-analytic"]),
+        {f"finetune@{DC}-timenoise"}
+        | sampled([f"{DC}-timenoise-standard", f"{DC}-timenoise-analytic"])
+        | probed([f"{DC}-timenoise"]),
     ),
     "moments.clips": (30, each("moments", ["videocrafter1", DC, "svd"]) | sampled(RUNS)),
     "latents.webvid_strided.batch_size": (
@@ -62,16 +76,22 @@ CHANGES = {
         STRIDED
         | each("initialise", ["videocrafter1", DC])
         | each("finetune", ["videocrafter1-finetune", f"{DC}-finetune", f"{DC}-timenoise", f"{DC}-cdm"])
-        | sampled([*OF_DC, *VC_RUN]),
+        | sampled([*OF_DC, *VC_RUN])
+        | probed([f"{DC}-initial", f"{DC}-timenoise"]),
     ),
     "clip_sets.imagebench.limit": (
         3,
         each("preprocess", ["imagebench"]) | each("sample_imagebench", RUNS) | {f"pairs@{DC}"},
     ),
     "detectors.steps": (21, {"detectors"} | each("features", RUNS) | after_features_real()),
-    "motion.height": (32, each("features", RUNS) | after_features_real()),
+    "motion.height": (
+        32,
+        each("features", RUNS) | after_features_real() | probed(PROBES) | each("perfect_denoiser", FAMILIES),
+    ),
+    "probe.seed": (1, probed(PROBES) | each("perfect_denoiser", FAMILIES)),
+    f"probes.{DC}-initial.weights": (f"{DC}-cdm", probed([f"{DC}-initial"])),
     "evaluation.subsets": (2, {"metrics_controls"} | TABLES | each("metrics", RUNS)),
-    "evaluation.conditions": (9, after_features_real() | ucf101(RUNS)),
+    "evaluation.conditions": (9, after_features_real() | ucf101(RUNS) | probed(PROBES)),
     "study.seed": (1, each("sample_imagebench", RUNS) | {f"pairs@{DC}"}),
     "runtime.workers": (1, set()),
     "runtime.log_level": ("DEBUG", set()),
@@ -138,9 +158,9 @@ def test_added_row_runs_that_row(workspace):
 
 
 @pytest.mark.parametrize(("module", "expected"), [
-    ("pipeline/diffusion/samplers.py", sampled(RUNS)),
+    ("pipeline/diffusion/samplers.py", sampled(RUNS) | probed(PROBES)),
     ("pipeline/stages/pairs.py", {f"pairs@{DC}"}),
-    ("pipeline/stages/table3.py", {"table3"}),
+    ("pipeline/stages/table3.py", {"table3", "compute"}),
     ("pipeline/evaluation/frechet.py", {"metrics_controls"} | TABLES | each("metrics", RUNS)),
 ])  # fmt: skip
 def test_code_reruns_its_stage_and_what_follows(workspace, module, expected):

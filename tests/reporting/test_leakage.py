@@ -75,7 +75,6 @@ def test_the_stage_draws_the_same_pictures_twice(tmp_path):
         inputs=[folder], outputs=outputs, log=logging.getLogger("test"),
         params=SimpleNamespace(
             probes=["dynamicrafter-initial", "dynamicrafter-timenoise", "svd-initial"],
-            backbones=["dynamicrafter", "svd"],
         ),
         record=SimpleNamespace(artifact=lambda path: None),
     )  # fmt: skip

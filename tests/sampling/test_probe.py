@@ -10,7 +10,7 @@ import torch
 from pipeline.backbones.checkpoint import save_backbone, weights_hash
 from pipeline.backbones.registry import FAMILIES
 from pipeline.diffusion.schedules import make_schedule
-from pipeline.params.evaluation import ProbeSettings
+from pipeline.params.evaluation import PerfectDenoiser, ProbeSettings
 from pipeline.probing.model import ModelProbe
 from pipeline.probing.probe_file import read_probe
 from pipeline.stages import probe as stage_module
@@ -79,7 +79,14 @@ def test_the_stage_writes_motion_by_time_and_clip(
 ):
     save_backbone(tmp_path / "weights", make_backbone("svd"), encoders.vae_hash, {})
     recorded = {}
-    settings = ProbeSettings(clips=2, batch_size=2, seed=0, vp_times=[0.5], ve_times=[1.0, 50.0, 700.0], perfect=None)
+    settings = ProbeSettings(
+        clips=2,
+        batch_size=2,
+        seed=0,
+        vp_times=[0.5],
+        ve_times=[1.0, 50.0, 700.0],
+        perfect=PerfectDenoiser(scenes=0, motions=1, stride=1),
+    )
     stage = SimpleNamespace(
         args=SimpleNamespace(name="p"),
         params=SimpleNamespace(
