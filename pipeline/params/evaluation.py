@@ -127,6 +127,17 @@ class Study(Group):
     fps: Positive
 
 
+class Survey(Group):
+    """How the study is held."""
+
+    seed: int
+    participants: Positive  # planned; each has a number
+    pairs_per_participant: Positive  # of each backbone's sheet, attention checks not counted
+    checks: Annotated[int, Field(ge=0)]  # attention checks a participant
+    failed_checks_allowed: Annotated[int, Field(ge=0)]
+    answers: str  # the folder of the files that participants send back
+
+
 class Runtime(Group):
     """Cannot change a result: readable by every stage, declared by none."""
 

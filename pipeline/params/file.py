@@ -27,6 +27,7 @@ from pipeline.params.evaluation import (
     Runtime,
     Sheet,
     Study,
+    Survey,
     TrainedDetectors,
 )
 from pipeline.params.trainings import Moments, Training
@@ -49,6 +50,7 @@ class Params(Group):
     probes: dict[Name, ProbedWeights]
     sheets: dict[Name, Sheet]
     study: Study
+    survey: Survey
     runtime: Runtime
 
     @model_validator(mode="after")

@@ -1,29 +1,50 @@
-"""The sheet that raters open from a folder: a page, its pictures and videos under names that say nothing, a csv.
+"""The folder that participants open: a page, its pictures and videos under names that say nothing.
 
-The answer key lies in a folder of its own, which the sheet does not mention: hand out ``sheet``, keep ``key``.
+What undoes the blinding lies in a folder of its own, which the page does not mention: hand out ``sheet``, keep ``key``.
 """
 
 import csv
+import hashlib
+import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+import cv2
 
+from pipeline.data.video_file import write_video
 from pipeline.errors import PipelineError
-from pipeline.seeding import seed_for
+from pipeline.seeding import numpy_generator, seed_for
+from pipeline.study.assignment import assign, mix_in
+from pipeline.study.checks import Check, sliding, standing
+from pipeline.study.page import write_page
 from pipeline.study.pairing import Pair, make_pairs
 from pipeline.study.questions import QUESTIONS
 
-TEMPLATE = Path(__file__).with_name("sheet.html.j2")
 FIELDS = ("condition", "video")  # what a sheet needs of a manifest entry, beyond what every manifest has
+KEY = ("pair", "picture", "left_run", "right_run", "check", "expected")
+CHECK_FRAMES = 16
+MOTION, ALIGNMENT = QUESTIONS[0][0], QUESTIONS[2][0]
 
 
-def write_sheet(folder: Path, samples: Mapping[str, tuple[Path, list[dict]]], seed: int) -> int:
+@dataclass(frozen=True)
+class Shown:
+    """One pair as participants see it; ``check`` is None for a pair that counts."""
+
+    picture: str
+    left: str  # media
+    right: str
+    left_run: str
+    right_run: str
+    check: Check | None = None
+
+
+def write_sheet(folder: Path, samples: Mapping[str, tuple[Path, list[dict]]], seed: int, survey, fps: int = 8) -> int:
     """Write ``folder``/sheet and ``folder``/key from each run's (sample folder, manifest entries).
 
-    Returns the number of pairs. Pictures that not every run has are an error. Of several sampling seeds the
-    lowest is shown.
+    ``survey``: the group of params.yaml. Returns the number of pairs that count. Pictures that not every run has are
+    an error. Of several sampling seeds the lowest is shown.
     """
     entries = {run: _by_picture(run, manifest) for run, (_, manifest) in samples.items()}
     pictures = _common_pictures(entries)
@@ -38,34 +59,70 @@ def write_sheet(folder: Path, samples: Mapping[str, tuple[Path, list[dict]]], se
             videos[run, picture] = _copy_blinded(source, entry["video"], media, seed, "video", run, picture)
         source = samples[run][0]
         conditions[picture] = _copy_blinded(source, entry["condition"], media, seed, "condition", picture)
+    shown = [_shown(pair, videos) for pair in pairs]
+    checks = _make_checks(folder / "sheet", survey.checks, pictures, videos, conditions, seed, fps)
+    lists = [
+        mix_in(own, range(len(shown), len(shown) + len(checks)), seed, participant)
+        for participant, own in enumerate(assign(pairs, survey.participants, survey.pairs_per_participant, seed))
+    ]
     prompts = {picture: entry["prompt"] for picture, entry in next(iter(entries.values())).items()}
-    _write_files(folder, pairs, videos, conditions, prompts)
+    _write(folder, shown + checks, lists, conditions, prompts, seed)
     return len(pairs)
 
 
-def _write_files(folder: Path, pairs: list[Pair], videos, conditions, prompts) -> None:
-    shown = [
-        {
-            "pair": f"pair-{number:04d}",
-            "picture": pair.picture,
-            "prompt": prompts[pair.picture],
-            "left": videos[pair.left_run, pair.picture],
-            "right": videos[pair.right_run, pair.picture],
-        }
-        for number, pair in enumerate(pairs, 1)
-    ]
-    key = [
-        {"pair": row["pair"], "picture": pair.picture, "left_run": pair.left_run, "right_run": pair.right_run}
-        for row, pair in zip(shown, pairs, strict=True)
-    ]
-    _write_csv(folder / "sheet" / "pairs.csv", ("pair", "picture", "prompt", "left", "right"), shown)
-    _write_csv(folder / "key" / "key.csv", ("pair", "picture", "left_run", "right_run"), key)
-    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(TEMPLATE.read_text())
-    page = template.render(
-        pairs=[{**row, "condition": conditions[row["picture"]]} for row in shown],
-        questions=QUESTIONS,
-    )
-    (folder / "sheet" / "index.html").write_text(page)
+def _shown(pair: Pair, videos) -> Shown:
+    left, right = (videos[run, pair.picture] for run in (pair.left_run, pair.right_run))
+    return Shown(pair.picture, left, right, pair.left_run, pair.right_run)
+
+
+def _make_checks(sheet: Path, count: int, pictures, videos, conditions, seed: int, fps: int) -> list[Shown]:
+    """Motion and image alignment by turns; the first alone where there is one picture."""
+    generator, checks = numpy_generator(seed, "checks"), []
+    for number in range(count):
+        picture = pictures[int(generator.integers(len(pictures)))]
+        others = [name for name in pictures if name != picture]
+        if number % 2 and others:
+            other = others[int(generator.integers(len(others)))]
+            run = sorted({run for run, _ in videos})[0]
+            question, right, wrong = ALIGNMENT, videos[run, picture], videos[run, other]
+        else:
+            question = MOTION
+            still = cv2.cvtColor(cv2.imread(str(sheet / conditions[picture])), cv2.COLOR_BGR2RGB)
+            still = still[: still.shape[0] // 2 * 2, : still.shape[1] // 2 * 2]
+            right, wrong = (f"media/{seed_for(seed, 'blinded name', word, number):016x}.mp4" for word in ("a", "b"))
+            write_video(sheet / right, sliding(still, CHECK_FRAMES), fps)
+            write_video(sheet / wrong, standing(still, CHECK_FRAMES), fps)
+        left_is_right = bool(generator.integers(2))
+        sides = (right, wrong) if left_is_right else (wrong, right)
+        checks.append(Shown(picture, *sides, "", "", Check(question, "left" if left_is_right else "right")))
+    return checks
+
+
+def _write(folder: Path, shown: list[Shown], lists: list[list[int]], conditions, prompts, seed: int) -> None:
+    numbers = numpy_generator(seed, "pair names").permutation(len(shown))  # a check's name must not tell it
+    names = [f"pair-{number + 1:04d}" for number in numbers]
+    pairs = [
+        {"pair": name, "condition": conditions[each.picture], "prompt": prompts[each.picture], "left": each.left,
+         "right": each.right}
+        for name, each in zip(names, shown, strict=True)
+    ]  # fmt: skip
+    study = hashlib.sha256(json.dumps([pairs, lists]).encode()).hexdigest()[:16]
+    write_page(folder / "sheet" / "index.html", study, pairs, lists)
+    (folder / "key" / "study.txt").write_text(study + "\n")
+    with (folder / "key" / "key.csv").open("w", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(KEY)
+        for name, each in sorted(zip(names, shown, strict=True), key=lambda item: item[0]):
+            check = (each.check.question, each.check.expected) if each.check else ("", "")
+            writer.writerow([name, each.picture, each.left_run, each.right_run, *check])
+    with (folder / "key" / "assignment.csv").open("w", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["participant", "place", "pair"])
+        writer.writerows(
+            [participant, place, names[position]]
+            for participant, own in enumerate(lists, 1)
+            for place, position in enumerate(own, 1)
+        )
 
 
 def _by_picture(run: str, manifest: list[dict]) -> dict[str, dict]:
@@ -100,10 +157,3 @@ def _copy_blinded(source: Path, relative: str, media: Path, seed: int, *purpose:
     name = f"{seed_for(seed, 'blinded name', *purpose):016x}{path.suffix}"
     shutil.copyfile(path, media / name)
     return f"media/{name}"
-
-
-def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
-    with path.open("w", newline="") as out:
-        writer = csv.DictWriter(out, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -34,9 +34,17 @@ def write_samples(folder, shade, seeds=(0,)):
         cv2.imwrite(str(folder / "conditions" / picture), np.full((32, 32, 3), 60 * place, dtype=np.uint8))
         for seed in seeds:
             write_video(folder / "videos" / f"{place}-{seed}.mp4", (shade, 80 * place, 200))
-            entry = {"id": picture, "prompt": prompt, "seed": seed}
+            entry = {"id": picture, "condition_id": picture, "prompt": prompt, "seed": seed}
             lines.append({**entry, "condition": f"conditions/{picture}", "video": f"videos/{place}-{seed}.mp4"})
     (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture(scope="session")
+def survey():
+    """The group of params.yaml, small."""
+    from pipeline.params.evaluation import Survey
+
+    return Survey(seed=0, participants=3, pairs_per_participant=6, checks=2, failed_checks_allowed=0, answers="answers")
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,24 @@
 """The sheet is blinded, complete and safe; the key alone can undo the blinding."""
 
 import csv
+import json
+import re
 import shutil
 
+import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.samples import read_manifest
+from pipeline.study.checks import sliding
 from pipeline.study.sheet import write_sheet
 
 
 @pytest.fixture(scope="module")
-def written(samples, tmp_path_factory):
+def written(samples, survey, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs") / "b"
     folder.mkdir()
-    assert write_sheet(folder, samples, seed=5) == 18
+    assert write_sheet(folder, samples, 5, survey) == 18
     return folder
 
 
@@ -23,20 +27,55 @@ def rows(path):
         return list(csv.DictReader(lines))
 
 
+def page_data(folder) -> dict:
+    page = (folder / "sheet" / "index.html").read_text()
+    return json.loads(re.search(r"^const data = (.*);$", page, re.M)[1])
+
+
 def test_the_key_undoes_the_blinding_and_nothing_else_does(written, samples):
-    pairs, key = rows(written / "sheet" / "pairs.csv"), rows(written / "key" / "key.csv")
-    assert [row["pair"] for row in pairs] == [row["pair"] for row in key]
-    for shown, answer in zip(pairs, key, strict=True):
-        for side in ("left", "right"):
+    key = {row["pair"]: row for row in rows(written / "key" / "key.csv")}
+    shown = {pair["pair"]: pair for pair in page_data(written)["pairs"]}
+    assert key.keys() == shown.keys() and len(key) == 18 + 2
+    for name, answer in key.items():
+        for side in ("left", "right") if not answer["check"] else ():
             source, manifest = samples[answer[f"{side}_run"]]
-            entry = next(entry for entry in manifest if entry["id"] == shown["picture"])
-            assert (written / "sheet" / shown[side]).read_bytes() == (source / entry["video"]).read_bytes()
+            entry = next(entry for entry in manifest if entry["id"] == answer["picture"])
+            assert (written / "sheet" / shown[name][side]).read_bytes() == (source / entry["video"]).read_bytes()
+
+
+def test_the_lists_of_the_page_are_those_of_the_key_with_all_checks(written):
+    data, key = page_data(written), {row["pair"]: row for row in rows(written / "key" / "key.csv")}
+    assigned = {}
+    for row in rows(written / "key" / "assignment.csv"):
+        assigned.setdefault(int(row["participant"]), []).append(row["pair"])
+    assert [[data["pairs"][i]["pair"] for i in own] for own in data["lists"]] == [assigned[n] for n in (1, 2, 3)]
+    for own in assigned.values():
+        assert len(own) == 8 and sum(bool(key[pair]["check"]) for pair in own) == 2 and not key[own[0]]["check"]
+    assert {row["check"] for row in key.values()} == {"", "motion", "image alignment"}
+
+
+def test_a_motion_check_moves_on_the_expected_side_alone(written):
+    import av
+
+    shown = {pair["pair"]: pair for pair in page_data(written)["pairs"]}
+    check = next(row for row in rows(written / "key" / "key.csv") if row["check"] == "motion")
+
+    def spread(side: str) -> float:
+        with av.open(str(written / "sheet" / shown[check["pair"]][side])) as container:
+            frames = np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)])
+        assert len(frames) == 16
+        return float(frames.astype(float).std(0).mean())
+
+    other = {"left": "right", "right": "left"}[check["expected"]]
+    assert spread(other) < 0.5
+    moving = sliding(np.random.default_rng(0).integers(0, 255, (8, 16, 3), dtype=np.uint8), 5)
+    assert not (moving[0] == moving[-1]).all() and len(moving) == 5
 
 
 def test_the_sheet_names_no_run_and_not_the_key(written, samples):
     text = "".join(path.read_text() for path in (written / "sheet").iterdir() if path.is_file())
     names = " ".join(str(path.relative_to(written / "sheet")) for path in (written / "sheet").rglob("*"))
-    for word in (*samples, "finetune", "timenoise", "analytic", "standard", "key.csv", "key/"):
+    for word in (*samples, "finetune", "timenoise", "analytic", "standard", "key.csv", "key/", "expected"):
         assert word not in text and word not in names
 
 
@@ -53,37 +92,41 @@ def test_the_page_asks_the_four_questions_and_loads_nothing_from_elsewhere(writt
     assert "http://" not in page and "https://" not in page
 
 
-def test_the_same_seed_writes_the_same_files_and_another_other_names(written, samples, tmp_path):
+def test_the_same_seed_writes_the_same_files_and_another_other_names(written, samples, survey, tmp_path):
     for name, seed in (("same", 5), ("other", 6)):
         (tmp_path / name).mkdir()
-        write_sheet(tmp_path / name, samples, seed=seed)
+        write_sheet(tmp_path / name, samples, seed, survey)
     files = {path.relative_to(written): path.read_bytes() for path in written.rglob("*") if path.is_file()}
     for path, content in files.items():
         assert (tmp_path / "same" / path).read_bytes() == content
     media = {path.name for path in (written / "sheet" / "media").iterdir()}
-    assert len(media) == 3 * 4 + 3
+    assert len(media) == 3 * 4 + 3 + 2
     assert media.isdisjoint(path.name for path in (tmp_path / "other" / "sheet" / "media").iterdir())
 
 
-def test_a_picture_that_one_run_lacks_is_an_error(samples, tmp_path):
+def test_a_picture_that_one_run_lacks_is_an_error(samples, survey, tmp_path):
     run = next(iter(samples))
     folder, manifest = samples[run]
     with pytest.raises(PipelineError, match=rf"{run} lack \['red.png'\]"):
-        write_sheet(tmp_path, {**samples, run: (folder, [entry for entry in manifest if entry["id"] != "red.png"])}, 0)
+        write_sheet(
+            tmp_path, {**samples, run: (folder, [entry for entry in manifest if entry["id"] != "red.png"])}, 0, survey
+        )
 
 
 @pytest.mark.parametrize("path", ["../outside.mp4", "videos/absent.mp4", "/etc/hostname"])
-def test_a_manifest_cannot_name_files_outside_its_folder(samples, tmp_path, path):
+def test_a_manifest_cannot_name_files_outside_its_folder(samples, survey, tmp_path, path):
     run = next(iter(samples))
     folder, manifest = samples[run]
     (folder.parent / "outside.mp4").write_bytes(b"secret")
     with pytest.raises(PipelineError, match="does not hold"):
-        write_sheet(tmp_path, {**samples, run: (folder, [{**entry, "video": path} for entry in manifest])}, 0)
+        write_sheet(tmp_path, {**samples, run: (folder, [{**entry, "video": path} for entry in manifest])}, 0, survey)
 
 
 def test_a_damaged_manifest_names_its_line(samples, tmp_path):
     folder = next(iter(samples.values()))[0]
     shutil.copytree(folder, tmp_path / "copy")
-    (tmp_path / "copy" / "manifest.jsonl").write_text('{"id": "a", "seed": 0, "prompt": ""}\n{"id": "b"}\n')
+    (tmp_path / "copy" / "manifest.jsonl").write_text(
+        '{"id": "a", "seed": 0, "prompt": "", "condition_id": "a"}\n{"id": "b", "condition_id": "b"}\n'
+    )
     with pytest.raises(PipelineError, match=r"line 2: seed, prompt missing"):
         read_manifest(tmp_path / "copy")
