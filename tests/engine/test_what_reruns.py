@@ -9,6 +9,7 @@ ORIGINAL, EARLY, TOLD = f"{DC}-initial-standard", f"{DC}-initial-analytic-90", f
 RUNS = [*TABLE3, ORIGINAL, EARLY, TOLD]
 OF_DC = [*DC_RUNS, ORIGINAL, EARLY, TOLD]
 TABLES = {"table3", "ucf101", "start_grid", "timenoise", "compute"}
+STUDIED = {f"pairs@{DC}", "ratings", "table3", "compute"}
 PROBES = [f"{DC}-initial", f"{DC}-timenoise", "svd-initial"]
 
 
@@ -28,7 +29,7 @@ def ucf101(runs) -> set[str]:
 
 def sampled(runs) -> set[str]:
     """What follows from other weights."""
-    sheets = {f"pairs@{DC}"} if any(run in DC_RUNS for run in runs) else set()
+    sheets = STUDIED if any(run in DC_RUNS for run in runs) else set()
     return ucf101(runs) | each("sample_imagebench", runs) | sheets
 
 
@@ -51,7 +52,7 @@ CHANGES = {
     f"runs.{DC}-finetune-analytic.start.ucf101": (0.9, ucf101([f"{DC}-finetune-analytic"])),
     f"runs.{DC}-finetune-analytic.start.imagebench": (
         0.9,
-        {f"sample_imagebench@{DC}-finetune-analytic", f"pairs@{DC}"} | TABLES,
+        {f"sample_imagebench@{DC}-finetune-analytic"} | STUDIED | TABLES,
     ),
     f"backbones.{DC}.sampling.steps": (5, sampled(OF_DC) | {"timenoise"}),
     "backbones.svd.finetune.learning_rate": (1e-4, {"finetune@svd-timenoise", "timenoise"} | sampled(SVD_RUN)),
@@ -81,7 +82,7 @@ CHANGES = {
     ),
     "clip_sets.imagebench.limit": (
         3,
-        each("preprocess", ["imagebench"]) | each("sample_imagebench", RUNS) | {f"pairs@{DC}"},
+        each("preprocess", ["imagebench"]) | each("sample_imagebench", RUNS) | STUDIED,
     ),
     "detectors.steps": (21, {"detectors"} | each("features", RUNS) | after_features_real()),
     "motion.height": (
@@ -92,7 +93,8 @@ CHANGES = {
     f"probes.{DC}-initial.weights": (f"{DC}-cdm", probed([f"{DC}-initial"])),
     "evaluation.subsets": (2, {"metrics_controls"} | TABLES | each("metrics", RUNS)),
     "evaluation.conditions": (9, after_features_real() | ucf101(RUNS) | probed(PROBES)),
-    "study.seed": (1, each("sample_imagebench", RUNS) | {f"pairs@{DC}"}),
+    "study.fps": (9, each("sample_imagebench", RUNS) | STUDIED),
+    "survey.participants": (5, STUDIED),
     "runtime.workers": (1, set()),
     "runtime.log_level": ("DEBUG", set()),
     "runtime.device": ("cpu", set()),
@@ -118,7 +120,7 @@ def test_every_parameter_group_has_a_line():
 
 
 @pytest.mark.parametrize("key, value, first", [
-    ("world.seed", 1, {"world"}),
+    ("world.seed", 1, {"world"} | each("perfect_denoiser", FAMILIES)),  # it knows the scenes
     ("clips.seed", 1, {f"preprocess@{name}" for name in CLIP_SETS}),
     ("encoders.tiny.training.seed", 1, {"encoders@tiny"}),
 ])  # fmt: skip
@@ -135,9 +137,9 @@ def test_early_parameter_reruns_what_lies_below(workspace, key, value, first):
     assert workspace.planned() == everything - above
 
 
-def test_other_pair_sheet_reruns_the_sheet_alone(workspace):
+def test_another_sheet_reruns_the_study_alone(workspace):
     workspace.set(f"sheets.{DC}.runs", list(reversed(DC_RUNS)))
-    assert workspace.planned() == {f"pairs@{DC}"}
+    assert workspace.planned() == STUDIED
 
 
 def test_added_row_runs_that_row(workspace):
@@ -159,7 +161,7 @@ def test_added_row_runs_that_row(workspace):
 
 @pytest.mark.parametrize(("module", "expected"), [
     ("pipeline/diffusion/samplers.py", sampled(RUNS) | probed(PROBES)),
-    ("pipeline/stages/pairs.py", {f"pairs@{DC}"}),
+    ("pipeline/stages/pairs.py", STUDIED),
     ("pipeline/stages/table3.py", {"table3", "compute"}),
     ("pipeline/evaluation/frechet.py", {"metrics_controls"} | TABLES | each("metrics", RUNS)),
 ])  # fmt: skip
