@@ -1,4 +1,4 @@
-"""Join the metric files into table 3. Reads metrics; writes the csv, a page with spreads and controls, and a figure.
+"""Join the metric files into table 3. Reads metrics and ratings; writes the csv, a page with spreads and controls, and a figure.
 
 Cells without a run, with too few samples or without answers of a user study are empty in the csv; the page says why.
 """
@@ -17,10 +17,10 @@ def add_arguments(parser):
 
 
 def run(stage):
-    controls_file, folder, *answers = stage.inputs
+    controls_file, folder, study = stage.inputs
     runs = {name: run for name, run in runs_of(stage.params.runs).items() if run.group == folder.name}
     measured, controls = read_measured([folder], runs, stage.log), read_metrics(controls_file)
-    ratings = read_ratings(answers[0]) if answers else {}
+    ratings = read_ratings(study / "ratings.csv")
     table, page, figure = stage.outputs
     table.write_text(csv_text(runs, measured, ratings))
     page.write_text(markdown_text(runs, measured, controls, ratings, published_rows()))

@@ -21,6 +21,7 @@ COPIED = [
     "pyproject.toml",
     ".dvcignore",
     ".gitignore",
+    "answers",
 ]
 STAND_IN = Path(__file__).with_name("stand_in_stage.py")
 

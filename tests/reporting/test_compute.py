@@ -36,3 +36,10 @@ def test_costs_come_from_the_last_finished_record_with_all_its_attempts(tmp_path
     attempt("FAILED", 3.0, {"steps": 2})
     attempt("FINISHED", 2.0, {"steps": 2})
     assert job_costs(tmp_path) == [Cost("sample", "svd-a", "cpu", 5.0, 30.0)]
+
+
+def test_with_records_off_the_table_has_its_header_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIPELINE_TRACKING", "off")
+    assert compute_csv(compute_lines(job_costs(tmp_path), JOBS, {})).splitlines() == [
+        "stage,backbone,jobs,device_hours,longest_s,peak_memory_mb,device"
+    ]

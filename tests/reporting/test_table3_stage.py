@@ -27,6 +27,8 @@ def stage(tmp_path, runs, measured, controls):
     for name, measurement in measured.items():
         write_metrics(folder / f"{name}.json", {"": measurement})
     write_metrics(folder.parent / "controls.json", controls)
+    (tmp_path / "ratings").mkdir()
+    (tmp_path / "ratings" / "ratings.csv").write_text("run,rating,low,high,participants\n")
     rows = {
         name: SimpleNamespace(
             group=run.group,
@@ -38,7 +40,7 @@ def stage(tmp_path, runs, measured, controls):
         for name, run in runs.items()
     }
     return SimpleNamespace(
-        inputs=[folder.parent / "controls.json", folder],
+        inputs=[folder.parent / "controls.json", folder, tmp_path / "ratings"],
         outputs=[out / "table3.csv", out / "table3.md", out / "table3.png"],
         params=SimpleNamespace(runs=rows),
         record=Record(),
@@ -69,9 +71,8 @@ def test_a_missing_metric_file_names_its_run(stage):
 
 
 def test_ratings_come_from_their_file_where_there_is_one(stage, tmp_path):
-    answers = tmp_path / "ratings.csv"
-    answers.write_text("run,rating\nsvd-finetune-standard,3.5\n")
-    stage.inputs.append(answers)
+    line = "svd-finetune-standard,3.5,3.1,3.8,10\n"
+    (tmp_path / "ratings" / "ratings.csv").write_text("run,rating,low,high,participants\n" + line)
     table3.run(stage)
     assert stage.outputs[0].read_text().splitlines()[1].endswith(",3.50")
 
