@@ -133,7 +133,7 @@ def _execute(module, args, ledger: Ledger, entry: StageEntry, params: Params) ->
         group=entry.key,
         engine=os.environ.get("PIPELINE_ENGINE", "dvc" if "DVC_ROOT" in os.environ else "manual"),
         device=params.runtime.device,
-        git_commit=_git_commit(root),
+        git_commit=git_commit(root),
     )
     finals = [root / path for path in entry.outputs]
     stagings = [path.with_name(f".{path.name}.partial{path.suffix}") for path in finals]
@@ -238,7 +238,8 @@ def _peak_memory_mb() -> float:
     return kib / 1024
 
 
-def _git_commit(root: Path) -> str | None:
+def git_commit(root: Path) -> str | None:
+    """The commit that is checked out; None without git."""
     found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
 

@@ -1,4 +1,4 @@
-"""Join the metric files into table 3. Reads metrics and ratings; writes the csv, a page with spreads and controls, and a figure.
+"""Join the metric files into table 3. Reads metrics and ratings; writes csv, page and figure.
 
 Cells without a run, with too few samples or without answers of a user study are empty in the csv; the page says why.
 """

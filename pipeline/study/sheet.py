@@ -23,6 +23,7 @@ from pipeline.study.pairing import Pair, make_pairs
 from pipeline.study.questions import QUESTIONS
 
 FIELDS = ("condition", "video")  # what a sheet needs of a manifest entry, beyond what every manifest has
+MEDIA = ("run", "picture", "video", "condition", "prompt")  # of the sheet, for the report
 KEY = ("pair", "picture", "left_run", "right_run", "check", "expected")
 CHECK_FRAMES = 16
 MOTION, ALIGNMENT = QUESTIONS[0][0], QUESTIONS[2][0]
@@ -67,6 +68,11 @@ def write_sheet(folder: Path, samples: Mapping[str, tuple[Path, list[dict]]], se
     ]
     prompts = {picture: entry["prompt"] for picture, entry in next(iter(entries.values())).items()}
     _write(folder, shown + checks, lists, conditions, prompts, seed)
+    _write_csv(
+        folder / "key" / "media.csv",
+        MEDIA,
+        [[run, picture, video, conditions[picture], prompts[picture]] for (run, picture), video in videos.items()],
+    )
     return len(pairs)
 
 
@@ -109,20 +115,24 @@ def _write(folder: Path, shown: list[Shown], lists: list[list[int]], conditions,
     study = hashlib.sha256(json.dumps([pairs, lists]).encode()).hexdigest()[:16]
     write_page(folder / "sheet" / "index.html", study, pairs, lists)
     (folder / "key" / "study.txt").write_text(study + "\n")
-    with (folder / "key" / "key.csv").open("w", newline="") as out:
+    rows = []
+    for name, each in sorted(zip(names, shown, strict=True), key=lambda item: item[0]):
+        check = (each.check.question, each.check.expected) if each.check else ("", "")
+        rows.append([name, each.picture, each.left_run, each.right_run, *check])
+    _write_csv(folder / "key" / "key.csv", KEY, rows)
+    assigned = [
+        [participant, place, names[position]]
+        for participant, own in enumerate(lists, 1)
+        for place, position in enumerate(own, 1)
+    ]
+    _write_csv(folder / "key" / "assignment.csv", ("participant", "place", "pair"), assigned)
+
+
+def _write_csv(path: Path, header: tuple[str, ...], rows: list[list]) -> None:
+    with path.open("w", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(KEY)
-        for name, each in sorted(zip(names, shown, strict=True), key=lambda item: item[0]):
-            check = (each.check.question, each.check.expected) if each.check else ("", "")
-            writer.writerow([name, each.picture, each.left_run, each.right_run, *check])
-    with (folder / "key" / "assignment.csv").open("w", newline="") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["participant", "place", "pair"])
-        writer.writerows(
-            [participant, place, names[position]]
-            for participant, own in enumerate(lists, 1)
-            for place, position in enumerate(own, 1)
-        )
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def _by_picture(run: str, manifest: list[dict]) -> dict[str, dict]:

@@ -8,8 +8,8 @@ TABLE3 = [*DC_RUNS, "videocrafter1-finetune-standard", "svd-timenoise-analytic"]
 ORIGINAL, EARLY, TOLD = f"{DC}-initial-standard", f"{DC}-initial-analytic-90", f"{DC}-cdm-standard"
 RUNS = [*TABLE3, ORIGINAL, EARLY, TOLD]
 OF_DC = [*DC_RUNS, ORIGINAL, EARLY, TOLD]
-TABLES = {"table3", "ucf101", "start_grid", "timenoise", "compute"}
-STUDIED = {f"pairs@{DC}", "ratings", "table3", "compute"}
+TABLES = {"table3", "ucf101", "start_grid", "timenoise", "compute", "report"}
+STUDIED = {f"pairs@{DC}", "ratings", "table3", "compute", "report"}
 PROBES = [f"{DC}-initial", f"{DC}-timenoise", "svd-initial"]
 
 
@@ -21,8 +21,8 @@ def ucf101(runs) -> set[str]:
     """What follows from sampling UCF101 anew."""
     tables = set()
     for run in runs:
-        own = {ORIGINAL: {"ucf101", "start_grid", "compute"}, EARLY: {"start_grid", "compute"}}
-        own[TOLD] = {"timenoise", "compute"}
+        own = {ORIGINAL: {"ucf101", "start_grid", "compute", "report"}, EARLY: {"start_grid", "compute", "report"}}
+        own[TOLD] = {"timenoise", "compute", "report"}
         tables |= own.get(run, TABLES)
     return each("sample_ucf101", runs) | each("features", runs) | each("metrics", runs) | tables
 
@@ -35,7 +35,7 @@ def sampled(runs) -> set[str]:
 
 def probed(weights) -> set[str]:
     """What follows from probing anew."""
-    return each("probe", weights) | {"leakage", "compute"}
+    return each("probe", weights) | {"leakage", "compute", "report"}
 
 
 def after_features_real() -> set[str]:
@@ -162,7 +162,7 @@ def test_added_row_runs_that_row(workspace):
 @pytest.mark.parametrize(("module", "expected"), [
     ("pipeline/diffusion/samplers.py", sampled(RUNS) | probed(PROBES)),
     ("pipeline/stages/pairs.py", STUDIED),
-    ("pipeline/stages/table3.py", {"table3", "compute"}),
+    ("pipeline/stages/table3.py", {"table3", "compute", "report"}),
     ("pipeline/evaluation/frechet.py", {"metrics_controls"} | TABLES | each("metrics", RUNS)),
 ])  # fmt: skip
 def test_code_reruns_its_stage_and_what_follows(workspace, module, expected):

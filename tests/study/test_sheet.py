@@ -75,7 +75,7 @@ def test_a_motion_check_moves_on_the_expected_side_alone(written):
 def test_the_sheet_names_no_run_and_not_the_key(written, samples):
     text = "".join(path.read_text() for path in (written / "sheet").iterdir() if path.is_file())
     names = " ".join(str(path.relative_to(written / "sheet")) for path in (written / "sheet").rglob("*"))
-    for word in (*samples, "finetune", "timenoise", "analytic", "standard", "key.csv", "key/", "expected"):
+    for word in (*samples, "finetune", "timenoise", "analytic", "standard", "key.csv", "media.csv", "key/", "expected"):
         assert word not in text and word not in names
 
 
