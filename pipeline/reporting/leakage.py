@@ -18,12 +18,13 @@ LABELS = {"perfect": "perfect denoiser", "initial": "original", "finetune": "fin
 def ratios(probe: Probe) -> tuple[np.ndarray, np.ndarray]:
     """Motion of the predictions over that of the clips, and its standard error over clips; each (times,).
 
-    The ratio of means, by the delta method: single clips may hardly move.
+    The ratio of means, by the delta method: single clips may hardly move. The error of one clip is NaN.
     """
     moved, truth = np.array(probe.motion), np.array(probe.truth)
     ratio = moved.mean(1) / truth.mean()
     residual = moved - ratio[:, None] * truth
-    return ratio, residual.std(1, ddof=1) / np.sqrt(len(truth)) / truth.mean()
+    spread = residual.std(1, ddof=1) if len(truth) > 1 else np.full(len(ratio), np.nan)
+    return ratio, spread / np.sqrt(len(truth)) / truth.mean()
 
 
 def leakage_csv(probes: Sequence[Probe], perfect: Mapping[str, Probe]) -> str:
@@ -41,7 +42,8 @@ def leakage_csv(probes: Sequence[Probe], perfect: Mapping[str, Probe]) -> str:
         of_best = dict(zip(best.times, zip(*ratios(best), strict=True), strict=True)) if best and best.times else {}
         for place, (time, ratio, error) in enumerate(zip(probe.times, *ratios(probe), strict=True)):
             row = np.array(probe.motion[place])
-            cells = [len(row), row.mean(), row.std(ddof=1), np.mean(probe.truth), ratio, error]
+            spread = row.std(ddof=1) if len(row) > 1 else np.nan
+            cells = [len(row), row.mean(), spread, np.mean(probe.truth), ratio, error]
             reference = of_best.get(time)
             share = probe.training_share[place]
             if reference:
@@ -58,7 +60,9 @@ def leakage_csv(probes: Sequence[Probe], perfect: Mapping[str, Probe]) -> str:
 
 
 def _number(value) -> str:
-    return value if isinstance(value, str) else str(value) if isinstance(value, int) else f"{value:.4g}"
+    if isinstance(value, str | int):
+        return str(value)
+    return f"{value:.4g}" if np.isfinite(value) else ""
 
 
 def reading(gap: float | None, error: float | None, share: float) -> str:
@@ -67,6 +71,8 @@ def reading(gap: float | None, error: float | None, share: float) -> str:
         return "hardly trained there"
     if gap is None:
         return "no reference"
+    if not np.isfinite(error):
+        return "too few clips"
     if gap > 1.96 * error:
         return "moves less than the perfect denoiser"
     return "moves more than the perfect denoiser" if gap < -1.96 * error else "as the perfect denoiser"

@@ -50,6 +50,12 @@ def test_the_table_says_what_is_leakage_what_a_posterior_mean_and_what_never_tra
     assert reading(-0.3, 0.01, 0.1) == "moves more than the perfect denoiser"
 
 
+def test_one_scene_is_too_few_to_tell():
+    perfect = {"dynamicrafter": invent("perfect", 0.7, clips=1)}
+    row = rows([invent("dynamicrafter-initial", 0.3)], perfect)[0]
+    assert (row["gap_error"], row["reading"]) == ("", "too few clips")
+
+
 def test_without_a_reference_the_gap_is_empty():
     empty = Probe("dynamicrafter", "perfect", "vp", [], [], [], [], {})
     row = rows([invent("dynamicrafter-initial", 0.3)], {"dynamicrafter": empty})[0]
