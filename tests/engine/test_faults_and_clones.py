@@ -123,7 +123,7 @@ def test_folder_without_git(new_workspace, tmp_path):
 
 
 def test_metrics_diff_and_experiments(workspace):
-    run = workspace.path / "metrics/dynamicrafter-finetune-analytic.json"
+    run = workspace.path / "metrics/table3/dynamicrafter-finetune-analytic.json"
     before = json.loads(run.read_text())["digest"]
     workspace.dvc("exp", "run", "-S", f"{START}=0.9", "table3")
     after = json.loads(run.read_text())["digest"]
