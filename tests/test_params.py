@@ -96,7 +96,7 @@ def test_declared_view_gives_what_is_declared_and_raises_on_the_rest(demo):
 def test_every_declared_key_exists_and_no_stage_declares_runtime():
     params = load_params(ROOT / "params.yaml")
     for entry in Ledger(ROOT).entries.values():
-        assert declared_values(params, entry.params)
+        assert bool(declared_values(params, entry.params)) == bool(entry.params), entry.address
         assert not any(key.split(".")[0] == "runtime" for key in entry.params), entry.address
 
 
