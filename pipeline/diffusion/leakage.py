@@ -16,7 +16,7 @@ NEAR = 1.25  # sigmas within this factor count as near; for VP a tenth of T arou
 
 def probe_time(schedule, value: float) -> float:
     """The schedule's t for a value of params.yaml: fraction of T (VP), or sigma (VE)."""
-    return first_step(value, schedule.num_steps) if schedule.kind == "vp" else value
+    return max(first_step(value, schedule.num_steps), 0) if schedule.kind == "vp" else value
 
 
 def posterior_mean(schedule, candidates: Tensor, x_t: Tensor, t: Tensor) -> Tensor:

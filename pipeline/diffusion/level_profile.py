@@ -18,12 +18,13 @@ class LevelProfile:
     low: Tensor  # 5 % quantile of beta_s
     median: Tensor
     high: Tensor  # 95 %
+    lowest: float  # median level of the lowest tenth of t
+    highest: float  # of the highest
 
     @property
     def rise(self) -> float:
         """Median level in the highest tenth of t over that in the lowest; NaN where there is no noise."""
-        tenth = BINS // 10
-        return (self.median[-tenth:].mean() / self.median[:tenth].mean()).item()
+        return self.highest / self.lowest if self.lowest else float("nan")
 
 
 def level_profile(schedule, noise: ConditionNoise, seed: int = 0) -> LevelProfile:
@@ -34,4 +35,6 @@ def level_profile(schedule, noise: ConditionNoise, seed: int = 0) -> LevelProfil
     order = t.argsort(stable=True)
     levels, times = level[order].double().reshape(BINS, -1), t[order].double().reshape(BINS, -1)
     low, median, high = levels.quantile(torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64), dim=1)
-    return LevelProfile(times.median(1).values, low, median, high)
+    tenth = DRAWS // 10
+    lowest, highest = (part.median().item() for part in (levels.flatten()[:tenth], levels.flatten()[-tenth:]))
+    return LevelProfile(times.median(1).values, low, median, high, lowest, highest)

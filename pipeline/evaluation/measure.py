@@ -40,9 +40,10 @@ def measure(samples: FeatureSet, reference: FeatureSet, settings: MeasureSetting
     several = len(replicates) > 1
     parts = replicates if several else _disjoint(replicates[0], settings)
     # A subset is no larger than one split of the inception score need be: splitting it again would leave single clips.
-    of_part = _functions(reference, settings, is_splits=settings.is_splits if several else 1)
+    asked = samples.details.get("motion_bucket")
+    of_part = _functions(reference, settings, settings.is_splits if several else 1, asked)
     values = {}
-    for name, function in _functions(reference, settings, settings.is_splits).items():
+    for name, function in _functions(reference, settings, settings.is_splits, asked).items():
         if min(smallest, len(reference)) < (2 if settings.allow_few else max(settings.minimum, 2)):
             continue
         value = float(np.mean([function(part) for part in replicates]))
@@ -62,7 +63,7 @@ def measure(samples: FeatureSet, reference: FeatureSet, settings: MeasureSetting
 
 
 def _functions(
-    reference: FeatureSet, settings: MeasureSettings, is_splits: int
+    reference: FeatureSet, settings: MeasureSettings, is_splits: int, asked: float | None
 ) -> dict[str, Callable[[FeatureSet], float]]:
     functions = {
         "fvd": lambda part: frechet_distance(part.arrays["fvd"], reference.arrays["fvd"]),
@@ -70,7 +71,9 @@ def _functions(
         "is": lambda part: _split_inception_score(part, settings.seed, is_splits),
         **{name: lambda part, name=name: float(part.arrays[name].mean()) for name in MEASURES},
     }
-    assert tuple(functions) == METRICS
+    if asked is not None:
+        functions["motion_error"] = lambda part: float(np.abs(part.arrays["motion_score"] - asked).mean())
+    assert tuple(functions) == METRICS[: len(functions)]
     return functions
 
 

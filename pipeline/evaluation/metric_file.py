@@ -9,7 +9,7 @@ from typing import Literal
 from pipeline.errors import PipelineError
 from pipeline.evaluation.feature_store import MEASURES
 
-METRICS = ("fvd", "fd_pca", "is", *MEASURES)
+METRICS = ("fvd", "fd_pca", "is", *MEASURES, "motion_error")  # the last for what was asked for a motion alone
 COUNTS = ("count", "seeds", "reference_count", "minimum", "spread_count")
 
 

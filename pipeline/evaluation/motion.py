@@ -32,15 +32,33 @@ class Motion:
 
 def measure_motion(frames: np.ndarray, height: int, width: int, flow: Flow) -> Motion:
     """Motion of uint8 ``frames`` (F, H, W, 3), F >= 2, with flow computed at ``height`` x ``width`` pixels."""
-    resized = np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR) for frame in frames])
-    flows = flow(resized)
-    native = flows * np.array([frames.shape[2] / width, frames.shape[1] / height], dtype=np.float32)
+    resized, flows = _flows(frames, height, width, flow)
+    native = flows * _native(frames, height, width)
     return Motion(
         score=float(np.linalg.norm(flows, axis=-1).mean(axis=(1, 2), dtype=np.float64).sum()),
-        pixels_per_frame=float(np.linalg.norm(native, axis=-1).mean(dtype=np.float64)),
+        pixels_per_frame=mean_speed(native),
         mean_vector=tuple(native.mean(axis=(0, 1, 2), dtype=np.float64).tolist()),
         consistency=_consistency(resized, flows),
     )
+
+
+def native_flow(frames: np.ndarray, height: int, width: int, flow: Flow) -> np.ndarray:
+    """Flow (F - 1, height, width, 2) in pixels of the clip's own size, computed at ``height`` x ``width``."""
+    return _flows(frames, height, width, flow)[1] * _native(frames, height, width)
+
+
+def mean_speed(flow: np.ndarray) -> float:
+    """Mean magnitude of (…, 2), pixels a frame."""
+    return float(np.linalg.norm(flow, axis=-1).mean(dtype=np.float64))
+
+
+def _flows(frames: np.ndarray, height: int, width: int, flow: Flow) -> tuple[np.ndarray, np.ndarray]:
+    resized = np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR) for frame in frames])
+    return resized, flow(resized)
+
+
+def _native(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.array([frames.shape[2] / width, frames.shape[1] / height], dtype=np.float32)
 
 
 def _consistency(frames: np.ndarray, flows: np.ndarray) -> float:

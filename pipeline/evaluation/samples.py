@@ -36,6 +36,14 @@ def condition_ids(folder: Path, ids: Sequence[str]) -> list[str]:
     return _of_each(folder, ids, "condition_id")
 
 
+def asked_motion(folder: Path) -> float | None:
+    """The motion bucket that all clips were asked for; None where the model is told none."""
+    asked = {entry.get("motion_bucket") for entry in read_manifest(folder)}
+    if len(asked) > 1:
+        raise PipelineError(f"{folder / MANIFEST} names several motion buckets: {sorted(asked, key=str)}; one a run")
+    return asked.pop() if asked else None
+
+
 def _of_each(folder: Path, ids: Sequence[str], field: str) -> list:
     entries = read_manifest(folder)
     values = {entry["id"]: entry[field] for entry in entries}

@@ -16,11 +16,12 @@ class Start(Group):
 class Run(Group):
     """One row of a table."""
 
-    group: Literal["table3", "ucf101", "start_grid", "timenoise"]  # the table that it is made for
+    group: Literal["table3", "ucf101", "start_grid", "timenoise", "motion_error"]  # the table that it is made for
     backbone: Name
     training: Name  # <backbone>-initial or a key of trainings
     init: Literal["standard", "analytic"]
     start: Start
+    motion_bucket: PositiveFloat | None  # asked of a model that is told one (SVD); null: its backbone's
 
 
 class Evaluation(Group):

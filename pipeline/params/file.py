@@ -15,6 +15,7 @@ from pipeline.diffusion.source import SAMPLING, TRAINING, resolve
 from pipeline.errors import PipelineError
 from pipeline.params.backbones import Backbone
 from pipeline.params.base import Group, Name
+from pipeline.params.claims import Claims
 from pipeline.params.data import Clips, ClipSet, World
 from pipeline.params.encoders import DiffusersEncoders, Latents, LvdmEncoders, TrainedEncoders
 from pipeline.params.evaluation import (
@@ -48,6 +49,7 @@ class Params(Group):
     motion: Motion
     probe: ProbeSettings
     probes: dict[Name, ProbedWeights]
+    claims: Claims
     sheets: dict[Name, Sheet]
     study: Study
     survey: Survey
@@ -99,6 +101,8 @@ class Params(Group):
             if owners[spec.training] != spec.backbone:
                 owner = owners[spec.training]
                 raise ValueError(f"runs.{key}.training: {spec.training} is of {owner}, the row of {spec.backbone}")
+            if spec.motion_bucket is not None and "motion_bucket" not in self.backbones[spec.backbone].model:
+                raise ValueError(f"runs.{key}.motion_bucket: {spec.backbone} is told no motion; use null")
             process = self.backbones[spec.backbone].process
             largest = 1.0 if process.kind == "vp" else process.sigma_max
             for data, start in spec.start:
@@ -108,10 +112,31 @@ class Params(Group):
             known(f"probes.{key}.weights", spec.weights, "trainings (or <backbone>-initial)", owners)
             if owners[spec.weights] != spec.backbone:
                 raise ValueError(f"probes.{key}.backbone: {spec.weights} is of {owners[spec.weights]}")
+        self._claims_fit(known)
         for key, spec in self.sheets.items():
             for run in spec.runs:
                 known(f"sheets.{key}.runs", run, "runs", self.runs)
         return self
+
+    def _claims_fit(self, known) -> None:
+        design = self.claims.design
+        known("claims.design.backbone", design.backbone, "backbones", self.backbones)
+        known("claims.design.latents", design.latents, "latents", self.latents)
+        process = self.backbones[design.backbone].process
+        largest = 1.0 if process.kind == "vp" else process.sigma_max
+        if not design.starts.early < design.starts.mend <= largest:
+            raise ValueError(
+                f"claims.design.starts: early must lie below mend, and mend at most at {largest}; found {design.starts}"
+            )
+        strangers = sorted(set(design.probe_times) - set(self.probe.times(process)))
+        if strangers:
+            raise ValueError(
+                f"claims.design.probe_times: {strangers} are not among probe.{process.kind}_times, at which the "
+                "perfect denoiser is known"
+            )
+        repeated = {seed for seed in self.claims.seeds if self.claims.seeds.count(seed) > 1}
+        if repeated:
+            raise ValueError(f"claims.seeds: {sorted(repeated)} stand there twice; every seed counts once")
 
 
 def load_params(path: Path) -> Params:

@@ -1,11 +1,23 @@
-"""A leakage probe: motion of one-step predictions over t, against the clips' own."""
+"""A leakage probe: how one-step predictions move over t, against the clips' own motion."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-from pipeline.evaluation.motion import Flow, measure_motion
+from pipeline.evaluation.motion import Flow, mean_speed, native_flow
+
+
+@dataclass(frozen=True)
+class ProbeMeasurement:
+    """Motion in pixels a frame; lists by time and clip."""
+
+    truth: list[float]  # mean speed of each clip
+    motion: list[list[float]]  # of its predictions
+    truth_square: list[float]  # mean squared speed of each clip
+    along: list[list[float]]  # mean product of the predictions' flow with the clip's, in which noise cancels
+    strip: np.ndarray  # (1 + times, F, H, W, 3): the first clip, then its predictions
 
 
 def measure_probe(
@@ -14,20 +26,25 @@ def measure_probe(
     x0: Tensor,
     decode: Callable[[Tensor], np.ndarray],
     motion: tuple[int, int, Flow],
-) -> tuple[list[float], list[list[float]], np.ndarray]:
-    """Motion of the clips ``x0`` and of ``predictions(time)`` of them, and a strip of the first clip.
+) -> ProbeMeasurement:
+    """Motion of the clips ``x0`` and of ``predictions(time)`` of them.
 
-    ``decode``: latents (B, C, F, h, w) to uint8 (B, F, H, W, 3); the strip is (1 + times, F, H, W, 3), the clip first.
+    ``decode``: latents (B, C, F, h, w) to uint8 (B, F, H, W, 3).
     """
     height, width, flow = motion
 
-    def moved(frames: np.ndarray) -> list[float]:
-        return [measure_motion(clip, height, width, flow).pixels_per_frame for clip in frames]
+    def flows(frames: np.ndarray) -> list[np.ndarray]:
+        return [native_flow(clip, height, width, flow) for clip in frames]
 
-    own = decode(x0)
-    strip, rows = [own[0]], []
+    def products(first: list[np.ndarray], second: list[np.ndarray]) -> list[float]:
+        return [float((a * b).sum(-1).mean(dtype=np.float64)) for a, b in zip(first, second, strict=True)]
+
+    clips = decode(x0)
+    own, strip, moved, along = flows(clips), [clips[0]], [], []
     for time in times:
         frames = decode(predictions(time))
+        found = flows(frames)
         strip.append(frames[0])
-        rows.append(moved(frames))
-    return moved(own), rows, np.stack(strip)
+        moved.append([mean_speed(each) for each in found])
+        along.append(products(found, own))
+    return ProbeMeasurement([mean_speed(each) for each in own], moved, products(own, own), along, np.stack(strip))

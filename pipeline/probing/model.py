@@ -1,18 +1,26 @@
 """One-step predictions of a backbone from real clips noised to t, under their clean first frames."""
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.backbones.checkpoint import CONFIG
 from pipeline.backbones.interface import Backbone
 from pipeline.diffusion.leakage import probe_time
 from pipeline.diffusion.source import SAMPLING, resolve
 from pipeline.encoders.frozen import to_pixels, to_uint8
 from pipeline.sampling.generate import image_conditions
 from pipeline.seeding import torch_generator
+
+
+def trained_process(weights: Path) -> dict:
+    """The process that a checkpoint was trained with: a training may change its backbone's noise levels."""
+    return json.loads((weights / CONFIG).read_text())["params"]["process"]
 
 
 class ModelProbe:

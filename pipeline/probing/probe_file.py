@@ -22,6 +22,8 @@ class Probe:
     training_share: list[float]  # of the draws of t in training, near each time
     truth: list[float]  # motion of each clip, through the VAE
     motion: list[list[float]]  # of the predictions, by time and clip
+    truth_square: list[float]  # mean squared speed of each clip
+    along: list[list[float]]  # mean product of the predictions' flow with the clip's, by time and clip
     details: dict
 
 

@@ -4,9 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.evaluation.metric_file import Measurement
+from pipeline.reporting.page import is_demo
+from pipeline.reporting.pyplot import pyplot
 from pipeline.reporting.rows import BACKBONES, ROWS, Run, run_of_cell
 
-PANELS = (("fvd", "FVD{demo} (lower: nearer to real clips)"), ("motion_px", "Motion{demo} (pixels a frame)"))
+PANELS = (
+    ("fvd", "FVD{demo} (lower: nearer to real clips)"),
+    ("motion_px", "Motion{demo} (pixels a frame)"),
+    ("image_alignment", "Image alignment{demo}, dB (higher: nearer to the condition)"),
+    ("temporal_consistency", "Temporal consistency{demo}, dB (higher: smoother)"),
+)
 STYLES = {
     ("standard", "finetune"): ("#9aa5b1", ""),
     ("analytic", "finetune"): ("#9aa5b1", "//"),
@@ -19,14 +26,11 @@ def draw_figure(
     path: Path, runs: Mapping[str, Run], measured: Mapping[str, Measurement], controls: Mapping[str, Measurement]
 ) -> None:
     """Write a PNG, the same bytes for the same numbers; a run with too few clips leaves a gap marked so."""
-    import matplotlib
+    plot = pyplot()
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    demo = any(entry["name"].startswith("demo-") for entry in controls["real"].provenance)
-    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(11, 4.2), layout="constrained")
-    for axis, (metric, title) in zip(axes, PANELS, strict=True):
+    demo = is_demo(controls["real"].provenance)
+    figure, axes = plot.subplots(2, len(PANELS) // 2, figsize=(11, 8), layout="constrained")
+    for axis, (metric, title) in zip(axes.flat, PANELS, strict=True):
         for group, backbone in enumerate(BACKBONES):
             for place, row in enumerate(ROWS):
                 _bar(axis, group + 0.2 * (place - 1.5), metric, row, run_of_cell(runs, *row, backbone), measured)
@@ -36,10 +40,10 @@ def draw_figure(
         axis.set_xlim(-0.5, len(BACKBONES) - 0.5)
         axis.set_ylim(bottom=0)
         axis.spines[["top", "right"]].set_visible(False)
-    handles, labels = _legend_entries(axes)
+    handles, labels = _legend_entries(axes.flat)
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+    plot.close(figure)
 
 
 def _bar(axis, position: float, metric: str, row, run: Run | None, measured: Mapping[str, Measurement]) -> None:

@@ -13,15 +13,16 @@ def read_measured(folders: Iterable[Path], runs: Mapping[str, Run], log: logging
     measured = {}
     for folder in folders:
         own = [name for name, run in runs.items() if run.group == folder.name]
-        _forget_other_runs(folder, set(own), log)
+        forget_others(folder, set(own), log)
         measured |= {name: read_metrics(folder / f"{name}.json")[""] for name in own}
     return measured
 
 
-def _forget_other_runs(folder: Path, known: set[str], log: logging.Logger) -> None:
+def forget_others(folder: Path, known: set[str], log: logging.Logger) -> None:
+    """Remove the metric files of ``folder`` that are of nothing in ``known``."""
     # DVC hashes the whole folder: the file of a row that params.yaml no longer has would make a fresh clone, which
-    # never had that row, look stale. It is measured again, in seconds, when the row comes back.
+    # never had that row, look stale. It is measured again when the row comes back.
     for path in sorted(folder.glob("*.json")):
         if path.stem not in known:
-            log.info("removing %s, which no row of params.yaml names any more", path.name)
+            log.info("removing %s, which params.yaml does not name any more", path.name)
             path.unlink()

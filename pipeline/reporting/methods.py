@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from pipeline.evaluation.metric_file import Measurement
+from pipeline.reporting.numbers import with_spread
 from pipeline.reporting.rows import BACKBONES, Run, run_of_cell
 from pipeline.reporting.sweep import Row
 
@@ -13,6 +15,9 @@ METHODS = {  # training and initial distribution of each line of the UCF101 tabl
     "TimeNoise": ("timenoise", "standard"),
     "CIL: TimeNoise + Analytic-Init": ("timenoise", "analytic"),
 }
+
+
+OF_STARTS = ("table3", "ucf101", "start_grid")  # groups whose runs differ in their start, at the backbone's own motion
 
 
 def ucf101_rows(runs: Mapping[str, Run]) -> list[Row]:
@@ -34,7 +39,7 @@ def start_rows(runs: Mapping[str, Run]) -> list[Row]:
     Ordered by backbone, initial distribution and falling start; compared with the standard start at the largest.
     """
     swept = {(run.backbone, run.training) for run in runs.values() if run.group == "start_grid"}
-    own = [run for run in runs.values() if (run.backbone, run.training) in swept and run.group != "timenoise"]
+    own = [run for run in runs.values() if (run.backbone, run.training) in swept and run.group in OF_STARTS]
     order = list(BACKBONES)
     own.sort(key=lambda run: (order.index(run.backbone), run.training, run.init != "standard", -run.start))
     rows = []
@@ -44,6 +49,30 @@ def start_rows(runs: Mapping[str, Run]) -> list[Row]:
         largest = max(standard, key=lambda other: other.start) if standard else None
         rows.append(Row(run, {"weights": run.training, "initial distribution": run.init}, largest))
     return rows
+
+
+def motion_error_rows(runs: Mapping[str, Run], measured: Mapping[str, Measurement]) -> list[Row]:
+    """The runs that ask for a motion, and those of the same weights and start at the backbone's own.
+
+    Ordered by weights, initial distribution and what is asked; no baseline.
+    """
+    asking = {(run.training, run.init, run.start) for run in runs.values() if run.group == "motion_error"}
+    own = [run for run in runs.values() if (run.training, run.init, run.start) in asking]
+    asked = {run.name: measured[run.name].details[0]["motion_bucket"] for run in own}
+    own.sort(key=lambda run: (run.training, run.init != "standard", asked[run.name]))
+    return [
+        Row(
+            run,
+            {
+                "weights": run.training,
+                "asked": f"{asked[run.name]:g}",
+                "motion score error ↓": with_spread(measured[run.name].values["motion_error"])
+                if "motion_error" in measured[run.name].values
+                else "too few",
+            },
+        )
+        for run in own
+    ]
 
 
 def condition_noise_rows(runs: Mapping[str, Run], trainings: Mapping[str, object]) -> list[Row]:

@@ -8,9 +8,11 @@ import torch
 
 from pipeline.diffusion.level_profile import BINS, LevelProfile, level_profile
 from pipeline.diffusion.schedules import make_schedule
+from pipeline.diffusion.source import TRAINING, resolve
 from pipeline.diffusion.timenoise import density, make_condition_noise
 from pipeline.reporting.methods import describe_noise
 from pipeline.reporting.page import table
+from pipeline.reporting.pyplot import pyplot
 from pipeline.reporting.rows import BACKBONES
 
 MAPS = {
@@ -21,14 +23,19 @@ MAPS = {
 LEVELS = 160
 
 
-def profiles_of(backbone: str, process, trainings: Mapping[str, object]) -> dict[str, LevelProfile]:
+def mu_max_of(training, family: str) -> float:
+    """Where mu ends: 1 in the paper; the released VideoCrafter1 has 4."""
+    return resolve(TRAINING, family, training, "trainings").mu_max
+
+
+def profiles_of(backbone: str, family: str, process, trainings: Mapping[str, object]) -> dict[str, LevelProfile]:
     """The level profile of each training of a backbone by its description; for VE, TimeNoise under each map, too."""
     profiles = {}
     for training in trainings.values():
         if training.backbone != backbone or training.condition_noise.kind == "none":
             continue
         own = training.process.applied_to(process)
-        noise = make_condition_noise(training.condition_noise)
+        noise = make_condition_noise(training.condition_noise, mu_max_of(training, family))
         profiles[describe_noise(training)] = level_profile(make_schedule(own), noise)
         if process.kind == "ve" and not training.process.model_dump(exclude_none=True):
             for name, words in MAPS.items():
@@ -39,13 +46,12 @@ def profiles_of(backbone: str, process, trainings: Mapping[str, object]) -> dict
 
 def rise_table(profiles: Mapping[str, Mapping[str, LevelProfile]]) -> str:
     """Markdown: median levels at both ends of the training times."""
-    tenth = BINS // 10
     lines = [
         [
             BACKBONES[backbone],
             name,
-            f"{profile.median[:tenth].mean():.3g}",
-            f"{profile.median[-tenth:].mean():.3g}",
+            f"{profile.lowest:.3g}",
+            f"{profile.highest:.3g}",
             f"{profile.rise:.2f}",
         ]
         for backbone, own in profiles.items()
@@ -57,12 +63,9 @@ def rise_table(profiles: Mapping[str, Mapping[str, LevelProfile]]) -> str:
 
 def draw_noise_levels(path: Path, backbones, trainings, profiles: Mapping[str, Mapping[str, LevelProfile]]) -> None:
     """Write a PNG: above, the density of each backbone's TimeNoise; below, median levels of all its trainings."""
-    import matplotlib
+    plot = pyplot()
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(
+    figure, axes = plot.subplots(
         2, len(profiles), figsize=(4.6 * len(profiles), 8), layout="constrained", squeeze=False
     )
     for place, (backbone, own) in enumerate(profiles.items()):
@@ -75,7 +78,7 @@ def draw_noise_levels(path: Path, backbones, trainings, profiles: Mapping[str, M
     axes[1, 0].set_ylabel("median level")
     axes[0, 0].set_ylabel("level beta_s")
     figure.savefig(path, dpi=100, metadata={"Software": None})
-    pyplot.close(figure)
+    plot.close(figure)
 
 
 def _density(axis, backbone: str, process, trainings) -> None:

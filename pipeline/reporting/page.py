@@ -25,8 +25,8 @@ CONTROLS_INTRO = (
 
 
 def is_demo(provenance: list[dict]) -> bool:
-    """Whether the detectors are the demo's own."""
-    return any(entry["name"].startswith("demo-") for entry in provenance)
+    """Whether FVD's detector is the demo's own; the second embedding always is of this project's clips."""
+    return any(entry["role"] == "fvd" and entry["name"].startswith("demo-") for entry in provenance)
 
 
 def common_provenance(measured: Mapping[str, Measurement]) -> list[dict]:
@@ -72,8 +72,10 @@ def smallest(found: Measurement) -> int:
 
 
 def legend(baseline: str, measured: Mapping[str, Measurement]) -> list[str]:
-    """Lines that say what marks and spreads mean; ``baseline``: what ≈ compares with, in words."""
-    lines = [f"- ≈ differs from {baseline} by less than the larger of the two spreads: no difference shown."]
+    """Lines that say what marks and spreads mean; ``baseline``: what ≈ compares with, in words, or "" for nothing."""
+    lines = []
+    if baseline:
+        lines.append(f"- ≈ differs from {baseline} by less than the larger of the two spreads: no difference shown.")
     spreads = sorted(
         {(entry.spread_over, entry.spread_count, entry.seeds) for entry in measured.values() if entry.values}
     )

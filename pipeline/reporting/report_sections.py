@@ -9,7 +9,8 @@ from markupsafe import Markup
 from pipeline.reporting.report import csv_table, data_uri, markdown
 
 LEAKAGE_COLUMNS = (
-    "backbone", "weights", "t", "clips", "ratio", "ratio_error", "perfect_ratio", "gap", "gap_error", "reading",
+    "backbone", "weights", "t", "clips", "ratio", "perfect_ratio", "gap", "gap_error", "followed", "perfect_followed",
+    "reading",
 )  # fmt: skip
 
 
@@ -39,6 +40,19 @@ def sections_of(inputs: Mapping[str, Path]) -> list[Section]:
 
     return [
         Section(
+            "claims",
+            "What holds at this scale",
+            "Each claim of the paper over several seeds, with its interval. A claim that fails stays here.",
+            page("claims.md"),
+            [
+                figure(
+                    "claims.png",
+                    "Effects as shares of the value before, signed so that above zero is what the claim says. "
+                    "Dots: seeds. Lines: 95 % intervals.",
+                )
+            ],
+        ),
+        Section(
             "leakage",
             "The diagnosis: leakage over time",
             "A real clip is noised to t, and the network's estimate of the clean clip from that alone is decoded. A "
@@ -49,8 +63,9 @@ def sections_of(inputs: Mapping[str, Path]) -> list[Section]:
             [
                 figure(
                     "leakage.png",
-                    "Motion of one-step predictions over time, as a share of the clip's own. Dashed: the perfect "
-                    "denoiser. Bands: 95 % over clips. Grey: noise levels that training hardly ever drew.",
+                    "Motion of one-step predictions over time. Above: as a share of the clip's own. Below: how much of "
+                    "the clip's own motion they follow (0: the noisy clip is ignored). Dashed: the perfect denoiser. "
+                    "Bands: 95 % over clips. Grey: noise levels that training hardly ever drew, if there are any.",
                 ),
                 figure(
                     "leakage_strips.png",
@@ -82,7 +97,13 @@ def sections_of(inputs: Mapping[str, Path]) -> list[Section]:
             "Table 3: inference and training strategies",
             "The paper's main table, with the ratings of the user study once it has answers.",
             page("table3.md"),
-            [figure("table3.png", "FVD and motion of the twelve runs, with real clips and the repeated image.")],
+            [
+                figure(
+                    "table3.png",
+                    "FVD, motion, alignment and consistency of the twelve runs, with real clips and the condition "
+                    "image repeated.",
+                )
+            ],
         ),
         Section(
             "timenoise",
@@ -96,6 +117,12 @@ def sections_of(inputs: Mapping[str, Path]) -> list[Section]:
                     "Below: median levels of every training.",
                 )
             ],
+        ),
+        Section(
+            "motion",
+            "Motion that is asked for",
+            "SVD can be asked for a motion. How far from it is what comes out?",
+            page("motion_error.md"),
         ),
         Section(
             "study",

@@ -17,12 +17,13 @@ class Run:
     init: str  # standard or analytic
     start: float  # on UCF101; VP: fraction of T, VE: sigma
     group: str  # the table that it was made for; others may show it too
+    motion_bucket: float | None = None  # asked; None: its backbone's own
 
 
 def runs_of(specs: Mapping[str, object]) -> dict[str, Run]:
     """The ``runs`` of params.yaml."""
     return {
-        name: Run(name, spec.backbone, spec.training, spec.init, spec.start.ucf101, spec.group)
+        name: Run(name, spec.backbone, spec.training, spec.init, spec.start.ucf101, spec.group, spec.motion_bucket)
         for name, spec in specs.items()
     }
 

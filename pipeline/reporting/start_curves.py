@@ -5,10 +5,17 @@ from pathlib import Path
 
 from pipeline.evaluation.metric_file import Measurement
 from pipeline.reporting import page
+from pipeline.reporting.pyplot import pyplot
 from pipeline.reporting.rows import BACKBONES
 from pipeline.reporting.sweep import Row
 
-PANELS = {"fvd": "FVD ↓", "is": "IS ↑", "motion_px": "motion, px a frame", "image_alignment": "image alignment, dB ↑"}
+PANELS = {
+    "fvd": "FVD ↓",
+    "is": "IS ↑",
+    "motion_px": "motion, px a frame",
+    "image_alignment": "image alignment, dB ↑",
+    "temporal_consistency": "temporal consistency, dB ↑",
+}
 COLOURS = {"standard": "#b3541e", "analytic": "#2f6db3"}
 LABELS = {"standard": "standard start", "analytic": "Analytic-Init"}
 
@@ -17,14 +24,11 @@ def draw_start_curves(
     path: Path, rows: Sequence[Row], measured: Mapping[str, Measurement], controls: Mapping[str, Measurement]
 ) -> None:
     """Write a PNG: a column a backbone and its weights, a line a metric; the same bytes for the same numbers."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
+    plot = pyplot()
 
     columns = list(dict.fromkeys((row.run.backbone, row.run.training) for row in rows))
     size = (4.2 * len(columns), 2.5 * len(PANELS))
-    figure, axes = pyplot.subplots(len(PANELS), len(columns), figsize=size, layout="constrained", squeeze=False)
+    figure, axes = plot.subplots(len(PANELS), len(columns), figsize=size, layout="constrained", squeeze=False)
     demo = page.is_demo(controls["real"].provenance)
     for place, (backbone, training) in enumerate(columns):
         own = [row.run for row in rows if (row.run.backbone, row.run.training) == (backbone, training)]
@@ -32,7 +36,7 @@ def draw_start_curves(
             for init in COLOURS:
                 _curve(axis, metric, init, sorted((r for r in own if r.init == init), key=lambda r: r.start), measured)
             real = controls["real"].values.get(metric)
-            if real and metric in ("motion_px", "image_alignment"):
+            if real and metric in ("motion_px", "image_alignment", "temporal_consistency"):
                 axis.axhline(real.value, color="#333333", linewidth=1, linestyle=":", label="real clips")
             if place == 0:
                 axis.set_ylabel(title)
@@ -43,7 +47,7 @@ def draw_start_curves(
     handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels())}  # noqa: B905
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=100, metadata={"Software": None})
-    pyplot.close(figure)
+    plot.close(figure)
 
 
 def _curve(axis, metric: str, init: str, runs, measured: Mapping[str, Measurement]) -> None:

@@ -1,6 +1,6 @@
 """One batch of conditions to videos."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -47,6 +47,8 @@ def make_videos(generator: Generator, encoders, frames: np.ndarray, pictures: li
         backbone, encoders, pixels, [picture.prompt for picture in pictures], fps, generator.switches,
         sources("picture"),
     )  # fmt: skip
+    if generator.motion_bucket is not None:
+        conditions = replace(conditions, motion_bucket=torch.full_like(conditions.fps, generator.motion_bucket))
     null = encoders.null(*pixels.shape[-2:])
     channels, height, width = latents.shape[1:]
     shape = (channels, backbone.frames, height, width)

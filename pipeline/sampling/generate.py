@@ -26,7 +26,8 @@ class Generator:
     """One backbone with its sampling settings, start and initial distribution.
 
     ``sampling``: the group of params.yaml; ``start``: fraction of T (VP) or sigma (VE); ``init``: standard or analytic;
-    ``mean`` (C, F, h, w) and ``variance`` are needed for analytic.
+    ``mean`` (C, F, h, w) and ``variance`` are needed for analytic. ``motion_bucket``: asked of a model that is told
+    one; None for its own.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class Generator:
         init: str,
         mean: Tensor | None,
         variance: float | None,
+        motion_bucket: float | None = None,
     ):
+        self.motion_bucket = motion_bucket
         self.backbone, self.sampling, self.schedule = backbone, sampling, make_schedule(process)
         self.switches = switches = resolve(SAMPLING, backbone.family, sampling, "sampling")
         if self.schedule.kind == "vp":

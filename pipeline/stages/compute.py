@@ -24,5 +24,5 @@ def run(stage):
         for entry in ledger.entries.values()
     }
     accelerate = YAML(typ="safe").load(Path(stage.runtime.accelerate_config).read_text())
-    processes = dict.fromkeys(("initialise", "finetune"), int(accelerate.get("num_processes", 1)))
+    processes = dict.fromkeys(("initialise", "finetune", "claims_seed"), int(accelerate.get("num_processes", 1)))
     stage.outputs[0].write_text(compute_csv(compute_lines(job_costs(ledger.root), jobs, processes)))

@@ -10,7 +10,7 @@ from pipeline.evaluation.detectors.registry import load_detectors
 from pipeline.evaluation.extract import MotionProtocol, extract_features, repeat_first_frame
 from pipeline.evaluation.feature_store import write_features
 from pipeline.evaluation.flow.registry import make_flow
-from pipeline.evaluation.samples import condition_ids, sampling_seeds
+from pipeline.evaluation.samples import asked_motion, condition_ids, sampling_seeds
 from pipeline.evaluation.split import split_clips
 
 
@@ -25,7 +25,7 @@ def run(stage):
     motion = MotionProtocol(settings.height, settings.width, make_flow(settings.flow, stage.device))
     write = stage.outputs[0]
 
-    def extract(name, positions, seeds, change=lambda frames: frames, read_images=None):
+    def extract(name, positions, seeds, change=lambda frames: frames, read_images=None, **more):
         stage.log.info("%s: %d clips", name, len(positions))
         features = extract_features(
             lambda batch: change(clips.frames([positions[i] for i in batch])),
@@ -38,6 +38,7 @@ def run(stage):
                 "fps": sorted({clips.fps[i] for i in positions}),
                 "strides": sorted({clips.strides[i] for i in positions}),
                 "seeds": sorted(set(seeds)),
+                **more,
             },
             read_images=read_images,
             device=stage.device,
@@ -53,6 +54,7 @@ def run(stage):
             list(range(len(clips))),
             sampling_seeds(stage.inputs[0], clips.ids),
             read_images=lambda batch: conditions.frames([shown[i] for i in batch])[:, 0],
+            motion_bucket=asked_motion(stage.inputs[0]),
         )
         return
     rule = stage.params.evaluation

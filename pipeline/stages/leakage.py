@@ -1,7 +1,7 @@
 """Join the probes into the leakage table, its curves beside the perfect denoiser's, and strips of frames."""
 
 from pipeline.probing.probe_file import read_probe
-from pipeline.reporting.leakage import draw_leakage, draw_strips, leakage_csv
+from pipeline.reporting.leakage import draw_leakage, draw_strips, leakage_csv, main_weights
 from pipeline.reporting.rows import BACKBONES
 
 
@@ -18,6 +18,7 @@ def run(stage):
     table, figure, strips = stage.outputs
     table.write_text(leakage_csv([probe for probe, _ in found], curves))
     draw_leakage(figure, [probe for probe, _ in found], curves)
-    draw_strips(strips, sorted([*perfect.values(), *found], key=lambda pair: list(perfect).index(pair[0].backbone)))
+    shown = [pair for pair in found if main_weights(pair[0])]
+    draw_strips(strips, sorted([*perfect.values(), *shown], key=lambda pair: list(perfect).index(pair[0].backbone)))
     for path in (figure, strips):
         stage.record.artifact(path)

@@ -27,7 +27,7 @@ def run(stage):
     schedule, times = make_schedule(process), settings.times(process) if rule.scenes else []
     encoders = Encoders.load(stage.inputs[0], parts=("vae",)).to(stage.device)
     motion = (size.height, size.width, make_flow(size.flow, stage.device))
-    truth, moved, strips = [], [[] for _ in times], []
+    scenes = []
     for number in tqdm(range(rule.scenes), unit="scene", disable=None):
         frames = scene_with_motions(
             stage.params.world, number, rule.motions, stage.params.clips.frames, rule.stride, settings.seed
@@ -35,18 +35,17 @@ def run(stage):
         scene = PerfectProbe(
             encoders, schedule, frames, f"scene {number}", settings.seed, settings.batch_size, stage.device
         )
-        own, rows, strip = measure_probe(scene.predict, times, scene.x0, scene.decode, motion)
-        truth += own
-        moved = [before + row for before, row in zip(moved, rows, strict=True)]
-        strips.append(strip)
+        scenes.append(measure_probe(scene.predict, times, scene.x0, scene.decode, motion))
     probe = Probe(
         backbone=stage.args.backbone,
         weights="perfect",
         process=process.kind,
         times=times,
         training_share=[training_share(schedule, time) for time in times],
-        truth=truth,
-        motion=moved,
+        truth=[value for each in scenes for value in each.truth],
+        motion=[[value for each in scenes for value in each.motion[place]] for place in range(len(times))],
+        truth_square=[value for each in scenes for value in each.truth_square],
+        along=[[value for each in scenes for value in each.along[place]] for place in range(len(times))],
         details={"vae": encoders.vae_hash, "motions": rule.motions},
     )
-    write_probe(stage.outputs[0], probe, strips[0] if strips else np.zeros(0, np.uint8))
+    write_probe(stage.outputs[0], probe, scenes[0].strip if scenes else np.zeros(0, np.uint8))

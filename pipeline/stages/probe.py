@@ -20,7 +20,7 @@ def run(stage):
     from pipeline.evaluation.flow.registry import make_flow
     from pipeline.evaluation.split import split_clips
     from pipeline.probing.measure import measure_probe
-    from pipeline.probing.model import ModelProbe
+    from pipeline.probing.model import ModelProbe, trained_process
     from pipeline.probing.probe_file import Probe, write_probe
 
     settings, rule, size = stage.params.probe, stage.params.evaluation, stage.params.motion
@@ -39,16 +39,20 @@ def run(stage):
         settings.seed, settings.batch_size, stage.device,
     )  # fmt: skip
     motion = (size.height, size.width, make_flow(size.flow, stage.device))
-    truth, moved, strip = measure_probe(model.predict, tqdm(times, disable=None), model.x0, model.decode, motion)
+    found = measure_probe(model.predict, tqdm(times, disable=None), model.x0, model.decode, motion)
     probe = Probe(
         backbone=spec.backbone,
         weights=spec.weights,
         process=process.kind,
         times=times,
-        training_share=[training_share(schedule, time) for time in times],
-        truth=truth,
-        motion=moved,
+        training_share=[training_share(make_schedule(trained_process(weights)), time) for time in times],
+        truth=found.truth,
+        motion=found.motion,
+        truth_square=found.truth_square,
+        along=found.along,
         details={"weights": weights_hash(weights), "vae": encoders.vae_hash, "clips": len(chosen)},
     )
-    write_probe(stage.outputs[0], probe, strip)
-    stage.record.metrics({f"motion_at_{time:g}": sum(row) / len(row) for time, row in zip(times, moved, strict=True)})
+    write_probe(stage.outputs[0], probe, found.strip)
+    stage.record.metrics({
+        f"motion_at_{time:g}": sum(row) / len(row) for time, row in zip(times, found.motion, strict=True)
+    })  # fmt: skip

@@ -2,7 +2,7 @@
 
 GROUPS = (
     "world", "clips", "clip_sets", "encoders", "latents", "backbones", "moments", "trainings", "runs", "evaluation",
-    "detectors", "motion", "probe", "probes", "sheets", "study", "survey",
+    "detectors", "motion", "probe", "probes", "claims", "sheets", "study", "survey",
 )  # fmt: skip
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "numpy", "opencv-python-headless", "dvc", "snakemake")
 

@@ -34,7 +34,7 @@ def run(stage):
     backbone = prepare_network(load_backbone(weights, vae_hash=encoders.vae_hash), spec.sampling, stage.device)
     mean, variance = read_moments(moments_file, encoders.vae_hash) if row.init == "analytic" else (None, None)
     start = getattr(row.start, data)
-    generator = Generator(backbone, spec.process, spec.sampling, start, row.init, mean, variance)
+    generator = Generator(backbone, spec.process, spec.sampling, start, row.init, mean, variance, row.motion_bucket)
     clips = ClipSet(clips_folder)
     items = condition_items(clips, stage.params.evaluation if data == "ucf101" else None)
     study = stage.params.study if data == "imagebench" else None

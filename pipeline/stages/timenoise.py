@@ -30,7 +30,11 @@ def run(stage):
     runs, trainings, backbones = runs_of(stage.params.runs), stage.params.trainings, stage.params.backbones
     measured, controls = read_measured(folders, runs, stage.log), read_metrics(controls_file)
     rows = condition_noise_rows({name: run for name, run in runs.items() if name in measured}, trainings)
-    profiles = {name: profiles_of(name, backbones[name].process, trainings) for name in BACKBONES if name in backbones}
+    profiles = {
+        name: profiles_of(name, backbones[name].family, backbones[name].process, trainings)
+        for name in BACKBONES
+        if name in backbones
+    }
     table, page, figure = stage.outputs
     table.write_text(sweep_csv(rows, measured))
     baseline = "the same backbone's naive fine-tune"

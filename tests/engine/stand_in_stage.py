@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def add_arguments(parser):
-    for flag in ("--set", "--name", "--backbone", "--training", "--run", "--data", "--of"):
+    for flag in ("--set", "--name", "--backbone", "--training", "--run", "--data", "--of", "--seed"):
         parser.add_argument(flag)
 
 

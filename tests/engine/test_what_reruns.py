@@ -10,6 +10,8 @@ RUNS = [*TABLE3, ORIGINAL, EARLY, TOLD]
 OF_DC = [*DC_RUNS, ORIGINAL, EARLY, TOLD]
 TABLES = {"table3", "ucf101", "start_grid", "timenoise", "compute", "report"}
 STUDIED = {f"pairs@{DC}", "ratings", "table3", "compute", "report"}
+JUDGED = {"claims", "compute", "report"}
+CLAIMED = {"claims_seed@10", "claims_seed@11"} | JUDGED
 PROBES = [f"{DC}-initial", f"{DC}-timenoise", "svd-initial"]
 
 
@@ -39,7 +41,7 @@ def probed(weights) -> set[str]:
 
 
 def after_features_real() -> set[str]:
-    return {"features_real", "metrics_controls"} | TABLES | each("metrics", RUNS)
+    return {"features_real", "metrics_controls"} | TABLES | each("metrics", RUNS) | CLAIMED
 
 
 FAMILIES = ("videocrafter1", DC, "svd")
@@ -54,7 +56,7 @@ CHANGES = {
         0.9,
         {f"sample_imagebench@{DC}-finetune-analytic"} | STUDIED | TABLES,
     ),
-    f"backbones.{DC}.sampling.steps": (5, sampled(OF_DC) | {"timenoise"}),
+    f"backbones.{DC}.sampling.steps": (5, sampled(OF_DC) | {"timenoise"} | CLAIMED),
     "backbones.svd.finetune.learning_rate": (1e-4, {"finetune@svd-timenoise", "timenoise"} | sampled(SVD_RUN)),
     "backbones.svd.initialise.optimisation.steps": (
         7,
@@ -71,14 +73,15 @@ CHANGES = {
         | sampled([f"{DC}-timenoise-standard", f"{DC}-timenoise-analytic"])
         | probed([f"{DC}-timenoise"]),
     ),
-    "moments.clips": (30, each("moments", ["videocrafter1", DC, "svd"]) | sampled(RUNS)),
+    "moments.clips": (30, each("moments", ["videocrafter1", DC, "svd"]) | sampled(RUNS) | CLAIMED),
     "latents.webvid_strided.batch_size": (
         4,
         STRIDED
         | each("initialise", ["videocrafter1", DC])
         | each("finetune", ["videocrafter1-finetune", f"{DC}-finetune", f"{DC}-timenoise", f"{DC}-cdm"])
         | sampled([*OF_DC, *VC_RUN])
-        | probed([f"{DC}-initial", f"{DC}-timenoise"]),
+        | probed([f"{DC}-initial", f"{DC}-timenoise"])
+        | CLAIMED,
     ),
     "clip_sets.imagebench.limit": (
         3,
@@ -89,10 +92,12 @@ CHANGES = {
         32,
         each("features", RUNS) | after_features_real() | probed(PROBES) | each("perfect_denoiser", FAMILIES),
     ),
-    "probe.seed": (1, probed(PROBES) | each("perfect_denoiser", FAMILIES)),
+    "probe.seed": (1, probed(PROBES) | each("perfect_denoiser", FAMILIES) | JUDGED),
     f"probes.{DC}-initial.weights": (f"{DC}-cdm", probed([f"{DC}-initial"])),
-    "evaluation.subsets": (2, {"metrics_controls"} | TABLES | each("metrics", RUNS)),
+    "evaluation.subsets": (2, {"metrics_controls"} | TABLES | each("metrics", RUNS) | CLAIMED),
     "evaluation.conditions": (9, after_features_real() | ucf101(RUNS) | probed(PROBES)),
+    "claims.seeds": ([10, 12], {"claims_seed@12"} | JUDGED),
+    "claims.design.starts.early": (0.5, CLAIMED),
     "study.fps": (9, each("sample_imagebench", RUNS) | STUDIED),
     "survey.participants": (5, STUDIED),
     "runtime.workers": (1, set()),
@@ -160,10 +165,11 @@ def test_added_row_runs_that_row(workspace):
 
 
 @pytest.mark.parametrize(("module", "expected"), [
-    ("pipeline/diffusion/samplers.py", sampled(RUNS) | probed(PROBES)),
+    ("pipeline/diffusion/samplers.py", sampled(RUNS) | probed(PROBES) | CLAIMED),
+    ("pipeline/claims/verdicts.py", JUDGED),
     ("pipeline/stages/pairs.py", STUDIED),
     ("pipeline/stages/table3.py", {"table3", "compute", "report"}),
-    ("pipeline/evaluation/frechet.py", {"metrics_controls"} | TABLES | each("metrics", RUNS)),
+    ("pipeline/evaluation/frechet.py", {"metrics_controls"} | TABLES | each("metrics", RUNS) | CLAIMED),
 ])  # fmt: skip
 def test_code_reruns_its_stage_and_what_follows(workspace, module, expected):
     path = workspace.path / module

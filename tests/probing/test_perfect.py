@@ -50,22 +50,32 @@ def test_its_own_motion_is_that_of_the_video_in_the_data_set():
 @pytest.fixture(scope="module")
 def curve():
     schedule = VESchedule(0.002, 200.0, 1.0, 1.0, 1.6, 7.0, "equal_snr")
-    truth, moved = [], [[], [], []]
+    truth, moved, square, along = [], [[], [], []], [], [[], [], []]
     for number in range(6):
         frames = scene_with_motions(WORLD, number, 64, 8, 3, seed=0)
         probe = PerfectProbe(PixelEncoders, schedule, frames, str(number), 0, 16, "cpu")
         flow = (64, 64, DisFlow())
-        own, rows, strip = measure_probe(probe.predict, [0.1, 10.0, 200.0], probe.x0, probe.decode, flow)
-        assert strip.shape == (4, 8, 32, 32, 3)
-        truth += own
-        moved = [before + row for before, row in zip(moved, rows, strict=True)]
-    return truth, moved
+        found = measure_probe(probe.predict, [0.1, 10.0, 200.0], probe.x0, probe.decode, flow)
+        assert found.strip.shape == (4, 8, 32, 32, 3)
+        truth += found.truth
+        square += found.truth_square
+        moved = [before + row for before, row in zip(moved, found.motion, strict=True)]
+        along = [before + row for before, row in zip(along, found.along, strict=True)]
+    return truth, moved, square, along
 
 
-def test_with_little_noise_the_prediction_is_the_clip_and_with_much_it_moves_less(curve):
-    truth, (little, _, much) = curve
+def test_with_little_noise_the_prediction_is_the_clip_and_moves_less_the_more_noise_there_is(curve):
+    truth, (little, some, much), _, _ = curve
     assert little == pytest.approx(truth, rel=0.02)
-    assert np.mean(much) < 0.8 * np.mean(truth)
+    assert np.mean(some) < 1.05 * np.mean(truth)
+    assert np.mean(much) < 0.8 * np.mean(some)
+
+
+def test_the_share_of_the_clips_own_motion_that_is_followed_falls_to_nothing(curve):
+    _, _, square, (little, some, much) = curve
+    shares = [sum(each) / sum(square) for each in (little, some, much)]
+    assert shares[0] == pytest.approx(1, abs=0.02)
+    assert abs(shares[2]) < 0.3 < shares[1] < 0.95
 
 
 def test_noise_comes_from_the_scene_and_the_time():

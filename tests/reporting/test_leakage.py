@@ -9,17 +9,23 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.probing.probe_file import Probe, read_probe, write_probe
-from pipeline.reporting.leakage import leakage_csv, ratios, reading
+from pipeline.probing.ratio import motion_ratio
+from pipeline.reporting.leakage import leakage_csv, reading
 from pipeline.stages import leakage
 
 
-def invent(weights: str, share: float, backbone="dynamicrafter", times=(0.5, 0.9), clips=40, trained=0.1) -> Probe:
-    """Predictions that move ``share`` as much as the clips, with some noise."""
+def invent(
+    weights: str, share: float, backbone="dynamicrafter", times=(0.5, 0.9), clips=40, trained=0.1, followed=0.2
+) -> Probe:
+    """Predictions that move ``share`` as much as the clips, about, and follow ``followed`` of their motion."""
     rng = np.random.default_rng(len(weights))
     truth = rng.uniform(0.1, 0.5, clips)
     motion = [(truth * share * rng.uniform(0.9, 1.1, clips)).tolist() for _ in times]
     process = "ve" if backbone == "svd" else "vp"
-    return Probe(backbone, weights, process, list(times), [trained] * len(times), truth.tolist(), motion, {})
+    square, along = np.square(truth).tolist(), (followed * np.square(truth)).tolist()
+    shares = [trained] * len(times)
+    moved = (truth.tolist(), motion, square, [along for _ in times])
+    return Probe(backbone, weights, process, list(times), shares, *moved, {})
 
 
 def rows(probes, perfect):
@@ -27,7 +33,8 @@ def rows(probes, perfect):
 
 
 def test_a_ratio_of_means_with_its_standard_error():
-    ratio, error = ratios(invent("x", 0.5))
+    probe = invent("x", 0.5)
+    ratio, error = motion_ratio(probe.motion, probe.truth)
     assert ratio == pytest.approx([0.5, 0.5], abs=0.02)
     rng, draws = np.random.default_rng(0), []
     probe = invent("x", 0.5)
@@ -46,6 +53,7 @@ def test_the_table_says_what_is_leakage_what_a_posterior_mean_and_what_never_tra
     assert set(readings[2:4]) == {"as the perfect denoiser"}
     assert readings[4:] == ["hardly trained there"] * 2
     first = rows(probes, perfect)[0]
+    assert (first["followed"], first["perfect_followed"]) == ("0.2", "0.2")
     assert float(first["gap"]) == pytest.approx(0.4, abs=0.03) and first["clips"] == "40"
     assert reading(-0.3, 0.01, 0.1) == "moves more than the perfect denoiser"
 
@@ -57,7 +65,7 @@ def test_one_scene_is_too_few_to_tell():
 
 
 def test_without_a_reference_the_gap_is_empty():
-    empty = Probe("dynamicrafter", "perfect", "vp", [], [], [], [], {})
+    empty = Probe("dynamicrafter", "perfect", "vp", [], [], [], [], [], [], {})
     row = rows([invent("dynamicrafter-initial", 0.3)], {"dynamicrafter": empty})[0]
     assert (row["gap"], row["reading"]) == ("", "no reference")
 

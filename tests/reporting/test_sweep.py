@@ -100,7 +100,9 @@ def test_levels_are_drawn_and_told_for_every_map(tmp_path):
     from pipeline.reporting.noise_levels import draw_noise_levels, profiles_of, rise_table
 
     params = load_params(Path(__file__).resolve().parents[2] / "presets/demo.yaml")
-    profiles = {name: profiles_of(name, spec.process, params.trainings) for name, spec in params.backbones.items()}
+    profiles = {
+        name: profiles_of(name, spec.family, spec.process, params.trainings) for name, spec in params.backbones.items()
+    }
     table = rise_table(profiles)
     for words in ("sigma / sigma_max", "equal signal-to-noise", "share of training draws"):
         assert words in table

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 STILL = 0.5  # a flow counts where it at least halves what standing still leaves unexplained
+SMALLEST_AROUND = 2.0  # pixels (sigma) that this is judged over: with fewer, a flow explains noise by chance
 
 
 class DisFlow:
@@ -27,7 +28,7 @@ class DisFlow:
     def _pair(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         second = _match_brightness(second, first)
         flow = self._dis.calc(first, second, None)
-        around = max(1.0, first.shape[0] / 112)
+        around = max(SMALLEST_AROUND, first.shape[0] / 112)
         moved = cv2.GaussianBlur((warp_back(second, flow) - first.astype(np.float32)) ** 2, (0, 0), around)
         still = cv2.GaussianBlur((second.astype(np.float32) - first) ** 2, (0, 0), around)
         return flow * (moved < STILL * still)[..., None]
