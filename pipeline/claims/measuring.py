@@ -13,8 +13,8 @@ from pipeline.evaluation.conditions import Item
 from pipeline.evaluation.extract import MotionProtocol, extract_features
 from pipeline.evaluation.feature_store import FeatureSet
 from pipeline.evaluation.measure import MeasureSettings, measure
-from pipeline.probing.measure import measure_probe
-from pipeline.probing.model import ModelProbe
+from pipeline.probing.measure import ProbeMeasurement, measure_probe
+from pipeline.probing.model import probes_of_clips
 from pipeline.probing.ratio import motion_ratio
 from pipeline.sampling.batch import sample_batch
 from pipeline.sampling.generate import Generator, prepare_network
@@ -68,20 +68,27 @@ def probe_weights(
     weights: Path, seed: int, design, spec, probe, positions: list[int], tools: Instruments
 ) -> ProbeResult:
     """One-step predictions of the test clips at ``positions``; ``probe``: the group of params.yaml."""
-    clips, squared = tools.clips, []
-    model = ModelProbe(
-        load_backbone(weights, vae_hash=tools.encoders.vae_hash).to(tools.device), tools.encoders,
-        make_schedule(spec.process), clips.frames(positions), [clips.ids[i] for i in positions],
-        [clips.captions[i] for i in positions], [clips.fps[i] for i in positions],
-        seed, probe.batch_size, tools.device,
-    )  # fmt: skip
-
-    def predict(time: float) -> Tensor:
-        predicted = model.predict(time)
-        squared.append((predicted - model.x0).square().mean().item())
-        return predicted
-
+    backbone = load_backbone(weights, vae_hash=tools.encoders.vae_hash).to(tools.device)
     size = (tools.motion.height, tools.motion.width, tools.motion.flow)
-    found = measure_probe(predict, design.probe_times, model.x0, model.decode, size)
+    squared, parts = dict.fromkeys(design.probe_times, 0.0), []
+    for batch in probes_of_clips(
+        backbone,
+        tools.encoders,
+        make_schedule(spec.process),
+        tools.clips,
+        positions,
+        seed,
+        probe.batch_size,
+        tools.device,
+    ):
+
+        def predict(time: float, batch=batch) -> Tensor:
+            predicted = batch.predict(time)
+            errors = (predicted - batch.x0).square().flatten(1).mean(1)
+            squared[time] += errors.sum().item() / len(positions)
+            return predicted
+
+        parts.append(measure_probe(predict, design.probe_times, batch.x0, batch.decode, size))
+    found = ProbeMeasurement.joined(parts)
     moved, followed = motion_ratio(found.motion, found.truth), motion_ratio(found.along, found.truth_square)
-    return ProbeResult(*(values.tolist() for values in (*moved, *followed)), squared)
+    return ProbeResult(*(values.tolist() for values in (*moved, *followed)), list(squared.values()))

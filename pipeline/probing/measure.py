@@ -19,6 +19,17 @@ class ProbeMeasurement:
     along: list[list[float]]  # mean product of the predictions' flow with the clip's, in which noise cancels
     strip: np.ndarray  # (1 + times, F, H, W, 3): the first clip, then its predictions
 
+    @classmethod
+    def joined(cls, parts: "Sequence[ProbeMeasurement]") -> "ProbeMeasurement":
+        """Measurements of several sets of clips as one; the strip is the first's."""
+        return cls(
+            truth=[value for part in parts for value in part.truth],
+            motion=[[value for row in rows for value in row] for rows in zip(*(p.motion for p in parts), strict=True)],
+            truth_square=[value for part in parts for value in part.truth_square],
+            along=[[value for row in rows for value in row] for rows in zip(*(p.along for p in parts), strict=True)],
+            strip=parts[0].strip if parts else np.zeros(0, np.uint8),
+        )
+
 
 def measure_probe(
     predictions: Callable[[float], Tensor],

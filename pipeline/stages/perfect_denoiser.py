@@ -10,14 +10,13 @@ def add_arguments(parser):
 
 
 def run(stage):
-    import numpy as np
     from tqdm import tqdm
 
     from pipeline.diffusion.leakage import training_share
     from pipeline.diffusion.schedules import make_schedule
     from pipeline.encoders.frozen import Encoders
     from pipeline.evaluation.flow.registry import make_flow
-    from pipeline.probing.measure import measure_probe
+    from pipeline.probing.measure import ProbeMeasurement, measure_probe
     from pipeline.probing.perfect import PerfectProbe
     from pipeline.probing.probe_file import Probe, write_probe
     from pipeline.probing.world_motions import scene_with_motions
@@ -36,16 +35,17 @@ def run(stage):
             encoders, schedule, frames, f"scene {number}", settings.seed, settings.batch_size, stage.device
         )
         scenes.append(measure_probe(scene.predict, times, scene.x0, scene.decode, motion))
+    found = ProbeMeasurement.joined(scenes)
     probe = Probe(
         backbone=stage.args.backbone,
         weights="perfect",
         process=process.kind,
         times=times,
         training_share=[training_share(schedule, time) for time in times],
-        truth=[value for each in scenes for value in each.truth],
-        motion=[[value for each in scenes for value in each.motion[place]] for place in range(len(times))],
-        truth_square=[value for each in scenes for value in each.truth_square],
-        along=[[value for each in scenes for value in each.along[place]] for place in range(len(times))],
+        truth=found.truth,
+        motion=found.motion,
+        truth_square=found.truth_square,
+        along=found.along,
         details={"vae": encoders.vae_hash, "motions": rule.motions},
     )
-    write_probe(stage.outputs[0], probe, scenes[0].strip if scenes else np.zeros(0, np.uint8))
+    write_probe(stage.outputs[0], probe, found.strip)

@@ -19,8 +19,8 @@ def run(stage):
     from pipeline.encoders.frozen import Encoders
     from pipeline.evaluation.flow.registry import make_flow
     from pipeline.evaluation.split import split_clips
-    from pipeline.probing.measure import measure_probe
-    from pipeline.probing.model import ModelProbe, trained_process
+    from pipeline.probing.measure import ProbeMeasurement, measure_probe
+    from pipeline.probing.model import probes_of_clips, trained_process
     from pipeline.probing.probe_file import Probe, write_probe
 
     settings, rule, size = stage.params.probe, stage.params.evaluation, stage.params.motion
@@ -33,13 +33,12 @@ def run(stage):
     split = split_clips(clips.ids, rule.seed, rule.conditions, rule.reference, rule.allow_few)
     chosen = split.conditions[: settings.clips]
     schedule, times = make_schedule(process), settings.times(process)
-    model = ModelProbe(
-        backbone, encoders, schedule, clips.frames(chosen), [clips.ids[i] for i in chosen],
-        [clips.captions[i] for i in chosen], [clips.fps[i] for i in chosen],
-        settings.seed, settings.batch_size, stage.device,
+    batches = probes_of_clips(
+        backbone, encoders, schedule, clips, chosen, settings.seed, settings.batch_size, stage.device
     )  # fmt: skip
     motion = (size.height, size.width, make_flow(size.flow, stage.device))
-    found = measure_probe(model.predict, tqdm(times, disable=None), model.x0, model.decode, motion)
+    parts = [measure_probe(each.predict, times, each.x0, each.decode, motion) for each in tqdm(batches, disable=None)]
+    found = ProbeMeasurement.joined(parts)
     probe = Probe(
         backbone=spec.backbone,
         weights=spec.weights,

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
+from scipy.integrate import cumulative_trapezoid
 
 from pipeline import presets
+from pipeline.diffusion.level_profile import level_profile
 from pipeline.diffusion.schedules import VESchedule, VPSchedule, make_schedule
 from pipeline.diffusion.timenoise import ConditionNoise, TimeNoise, center, density, make_condition_noise
 from pipeline.params.file import load_params
@@ -121,6 +124,30 @@ def test_over_ve_training_the_rise_depends_on_the_map(fraction_map, p_mean, p_st
     rises = {"sigma_over_max": (0.9, 1.1), "training_quantile": (2.0, 2.8)}
     rises["equal_snr"] = (1.5, 2.8) if p_mean == 1.0 else (0.9, 1.3)
     assert rises[fraction_map][0] < late / early < rises[fraction_map][1]
+
+
+@pytest.mark.parametrize("preset, fraction_map", [("demo", "equal_snr"), ("paper", "sigma_over_max")])
+def test_the_presets_name_their_map_and_its_rise_is_printed(preset_params, preset, fraction_map):
+    params = preset_params(preset)
+    process, noise = params.backbones["svd"].process, TimeNoise(1.0, 5.0)
+    assert process.fraction_map == fraction_map
+    for name in ("sigma_over_max", "equal_snr", "training_quantile"):
+        schedule = make_schedule(process.model_copy(update={"fraction_map": name}))
+        profile, expected = level_profile(schedule, noise), levels_at_the_ends(schedule, noise)
+        print(f"{preset} SVD, {name}: median level {profile.lowest:.3g} -> {profile.highest:.3g} ({profile.rise:.2f})")
+        assert (profile.lowest, profile.highest) == pytest.approx(expected, rel=0.02)
+    own = level_profile(make_schedule(process), noise)
+    assert own.rise > 2 if preset == "demo" else own.rise < 1.1
+
+
+def test_the_density_drawn_is_that_of_the_levels_drawn():
+    """Kolmogorov-Smirnov of drawn levels against the integral of the density of the figure."""
+    noise, fraction = TimeNoise(0.8, 5.0), torch.full((5000,), 0.9)
+    drawn = noise.draw_level(fraction, fraction, torch.Generator().manual_seed(3)).numpy()
+    grid = torch.linspace(1e-4, 0.8 - 1e-4, 4000)
+    cumulative = cumulative_trapezoid(density(grid, torch.tensor(0.9), 0.8, 5.0).numpy(), grid.numpy(), initial=0)
+    assert cumulative[-1] == pytest.approx(1, abs=0.01)
+    assert stats.kstest(drawn, lambda x: np.interp(x, grid.numpy(), cumulative)).pvalue > 0.01
 
 
 def test_the_quantile_map_is_uniform_over_training():

@@ -6,9 +6,10 @@ DC = "dynamicrafter"
 DC_RUNS = [f"{DC}-{train}-{init}" for train in ("finetune", "timenoise") for init in ("standard", "analytic")]
 TABLE3 = [*DC_RUNS, "videocrafter1-finetune-standard", "svd-timenoise-analytic"]
 ORIGINAL, EARLY, TOLD = f"{DC}-initial-standard", f"{DC}-initial-analytic-90", f"{DC}-cdm-standard"
-RUNS = [*TABLE3, ORIGINAL, EARLY, TOLD]
+ASKED = "svd-timenoise-analytic-mid"
+RUNS = [*TABLE3, ORIGINAL, EARLY, TOLD, ASKED]
 OF_DC = [*DC_RUNS, ORIGINAL, EARLY, TOLD]
-TABLES = {"table3", "ucf101", "start_grid", "timenoise", "compute", "report"}
+TABLES = {"table3", "ucf101", "start_grid", "timenoise", "motion_error", "compute", "report"}
 STUDIED = {f"pairs@{DC}", "ratings", "table3", "compute", "report"}
 JUDGED = {"claims", "compute", "report"}
 CLAIMED = {"claims_seed@10", "claims_seed@11"} | JUDGED
@@ -25,6 +26,7 @@ def ucf101(runs) -> set[str]:
     for run in runs:
         own = {ORIGINAL: {"ucf101", "start_grid", "compute", "report"}, EARLY: {"start_grid", "compute", "report"}}
         own[TOLD] = {"timenoise", "compute", "report"}
+        own[ASKED] = {"motion_error", "compute", "report"}
         tables |= own.get(run, TABLES)
     return each("sample_ucf101", runs) | each("features", runs) | each("metrics", runs) | tables
 
@@ -46,7 +48,7 @@ def after_features_real() -> set[str]:
 
 FAMILIES = ("videocrafter1", DC, "svd")
 CLIP_SETS = ("webvid_strided", "webvid_fixed", "ucf101_train", "ucf101", "imagebench")
-VC_RUN, SVD_RUN = ["videocrafter1-finetune-standard"], ["svd-timenoise-analytic"]
+VC_RUN, SVD_RUN = ["videocrafter1-finetune-standard"], ["svd-timenoise-analytic", ASKED]
 STRIDED = each("latents", ["webvid_strided"]) | each("moments", ["videocrafter1", DC])
 
 CHANGES = {
@@ -73,6 +75,7 @@ CHANGES = {
         | sampled([f"{DC}-timenoise-standard", f"{DC}-timenoise-analytic"])
         | probed([f"{DC}-timenoise"]),
     ),
+    f"runs.{ASKED}.motion_bucket": (9.0, sampled([ASKED]) | TABLES),
     "moments.clips": (30, each("moments", ["videocrafter1", DC, "svd"]) | sampled(RUNS) | CLAIMED),
     "latents.webvid_strided.batch_size": (
         4,

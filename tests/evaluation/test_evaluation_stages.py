@@ -44,7 +44,7 @@ def test_from_clips_to_metrics(clips, run_stage, tmp_path):
     run_stage("features", [clips / "RUN", detectors, clips / "RUN"], samples, of="a-run")
     run_stage("metrics", [samples, real], tmp_path / "metrics" / "a-run.json", of="a-run")
     found = read_metrics(tmp_path / "metrics" / "a-run.json")[""]
-    assert found.details[0] == {"set": "samples", "fps": [3.0], "strides": [3], "seeds": [7]}
+    assert found.details[0] == {"set": "samples", "fps": [3.0], "strides": [3], "seeds": [7], "motion_bucket": None}
     assert found.count == 90 and read_features(samples, "samples").seeds == [7] * 90
     assert found.values["fvd"].value < 0.5 * controls["repeated"].values["fvd"].value  # RUN holds moving blobs too
 

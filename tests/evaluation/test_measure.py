@@ -71,7 +71,7 @@ def test_no_metric_is_constant(looked_at):
         for name, features in looked_at.items()
         if name != "reference"
     }
-    for metric in set(METRICS) - {"first_frame"}:  # real clips begin with their own
+    for metric in set(METRICS) - {"first_frame", "motion_error"}:  # real clips begin with their own
         values = [found[name][metric].value for name in found]
         assert len({round(value, 6) for value in values}) == len(values), f"{metric} gives the same number: {values}"
         spreads = [found[name][metric].spread for name in found]
@@ -121,7 +121,7 @@ def test_the_order_of_the_clips_does_not_matter():
     samples, reference = invented(40, seed=1), invented(60, seed=2)
     turned = samples.rows(np.arange(40)[::-1])
     first, second = measure(samples, reference, SETTINGS), measure(turned, reference, SETTINGS)
-    for metric in METRICS:
+    for metric in first.values:
         assert first.values[metric].value == pytest.approx(second.values[metric].value, rel=1e-9)
         assert first.values[metric].spread == pytest.approx(second.values[metric].spread, rel=1e-6)
 
@@ -132,13 +132,22 @@ def test_too_few_clips_give_no_number_unless_allowed(samples, reference):
     refused = measure(samples, reference, SETTINGS)
     assert refused.values == {} and refused.count == len(samples)
     allowed = measure(samples, reference, MeasureSettings(0, 8, True, 4, 2))
-    assert set(allowed.values) == set(METRICS)
+    assert set(allowed.values) == set(METRICS) - {"motion_error"}
 
 
 def test_very_few_clips_have_a_number_without_spread_and_one_clip_none():
     allow = MeasureSettings(0, 8, True, 4, 2)
     assert measure(invented(3), invented(60), allow).values["fvd"].spread is None
     assert measure(invented(1), invented(60), allow).values == {}
+
+
+def test_the_motion_score_error_is_the_mean_distance_from_what_was_asked():
+    samples, reference = invented(40, seed=1), invented(60, seed=2)
+    samples.arrays["motion_score"][:] = [3.0] * 20 + [7.0] * 20
+    assert "motion_error" not in measure(samples, reference, SETTINGS).values, "nothing was asked"
+    for asked, error in ((5.0, 2.0), (3.0, 2.0), (0.5, 4.5), (10.0, 5.0)):
+        told = replace(samples, details={"motion_bucket": asked})
+        assert measure(told, reference, SETTINGS).values["motion_error"].value == pytest.approx(error)
 
 
 def test_features_of_different_detectors_are_refused():

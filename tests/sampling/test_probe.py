@@ -18,12 +18,12 @@ from pipeline.stages import probe as stage_module
 
 @pytest.fixture
 def make_probe(make_backbone, encoders, clips, processes):
-    def make(family: str, positions=(0, 1, 2), batch_size: int = 2, backbone=None) -> ModelProbe:
+    def make(family: str, positions=(0, 1, 2), backbone=None) -> ModelProbe:
         positions = list(positions)
         return ModelProbe(
             backbone or make_backbone(family), encoders, make_schedule(processes[family]), clips.frames(positions),
             [clips.ids[i] for i in positions], [clips.captions[i] for i in positions],
-            [clips.fps[i] for i in positions], 0, batch_size, "cpu",
+            [clips.fps[i] for i in positions], 0, "cpu",
         )  # fmt: skip
 
     return make
@@ -32,7 +32,7 @@ def make_probe(make_backbone, encoders, clips, processes):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_prediction_does_not_depend_on_its_batch(make_probe, family):
     time = 20.0 if family == "svd" else 0.9
-    together, alone = make_probe(family), make_probe(family, positions=(2,), batch_size=1)
+    together, alone = make_probe(family), make_probe(family, positions=(2,))
     assert torch.allclose(together.predict(time)[2], alone.predict(time)[0], atol=1e-4)
     assert together.predict(time).shape == together.x0.shape
 
@@ -77,11 +77,13 @@ def test_a_network_that_knows_the_answer_is_measured_as_perfect(make_probe, fami
 def test_the_stage_writes_motion_by_time_and_clip(
     make_backbone, encoders_folder, encoders, clips_folder, processes, tmp_path
 ):
-    save_backbone(tmp_path / "weights", make_backbone("svd"), encoders.vae_hash, {})
+    save_backbone(
+        tmp_path / "weights", make_backbone("svd"), encoders.vae_hash, {"process": dict(processes["svd"], p_mean=-3.0)}
+    )
     recorded = {}
     settings = ProbeSettings(
         clips=2,
-        batch_size=2,
+        batch_size=1,
         seed=0,
         vp_times=[0.5],
         ve_times=[1.0, 50.0, 700.0],
@@ -107,6 +109,8 @@ def test_the_stage_writes_motion_by_time_and_clip(
     assert probe.times == [1.0, 50.0], "sigma_max is 200"
     assert (len(probe.truth), len(probe.motion), len(probe.motion[0])) == (2, 2, 2)
     assert strip.shape[0] == 3 and strip.dtype == np.uint8
+    assert probe.training_share[1] < 1e-4, "that of the training, whose sigmas were smaller than its backbone's"
+    assert (len(probe.truth_square), len(probe.along), len(probe.along[0])) == (2, 2, 2)
     assert probe.details["weights"] == weights_hash(tmp_path / "weights")
     assert recorded == {
         f"motion_at_{t:g}": pytest.approx(np.mean(row)) for t, row in zip((1.0, 50.0), probe.motion, strict=True)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from pipeline.backbones.checkpoint import save_backbone, weights_hash
 from pipeline.data.schema import ClipSet
 from pipeline.errors import PipelineError
-from pipeline.evaluation.samples import read_manifest
+from pipeline.evaluation.samples import asked_motion, read_manifest
 from pipeline.stages import sample as stage_module
 
 EVALUATION = SimpleNamespace(seed=0, conditions=3, reference=4, allow_few=False, seeds=[0, 7])
@@ -23,7 +23,16 @@ EVALUATION = SimpleNamespace(seed=0, conditions=3, reference=4, allow_few=False,
 def run(make_backbone, make_generator, encoders_folder, encoders, clips_folder, moments, processes, tmp_path):
     """Runs the stage; returns the samples folder. Keyword arguments replace fields of the row or of sampling."""
 
-    def call(family: str, data: str, name: str = "samples", init: str = "standard", vae=None, mean=None, **sampling):
+    def call(
+        family: str,
+        data: str,
+        name: str = "samples",
+        init: str = "standard",
+        vae=None,
+        mean=None,
+        asked=None,
+        **sampling,
+    ):
         weights, moments_file = tmp_path / "weights", tmp_path / "moments.safetensors"
         save_backbone(weights, make_backbone(family), vae or encoders.vae_hash, {})
         mean = moments[0] if mean is None else mean
@@ -37,7 +46,7 @@ def run(make_backbone, make_generator, encoders_folder, encoders, clips_folder, 
         stage = SimpleNamespace(
             args=SimpleNamespace(run="row", data=data),
             params=SimpleNamespace(
-                runs={"row": SimpleNamespace(backbone=family, init=init, start=start)},
+                runs={"row": SimpleNamespace(backbone=family, init=init, start=start, motion_bucket=asked)},
                 backbones={family: SimpleNamespace(process=processes[family], sampling=generator.sampling)},
                 evaluation=EVALUATION,
                 study=SimpleNamespace(height=64, fps=8),
@@ -135,3 +144,22 @@ def test_the_stage_keeps_no_batch_that_is_written(run, monkeypatch):
     assert sizes == [1] * 8 and max(alive) <= 1
     assert len((folder / "manifest.jsonl").read_text().splitlines()) == 8
     assert json.loads((folder / "manifest.jsonl").read_text().splitlines()[0])["prompt"] == "a red ball, 0"
+
+
+def test_the_motion_that_is_asked_for_reaches_the_network_and_the_manifest(run):
+    folder = run("svd", "ucf101", asked=77.0)
+    assert {entry["motion_bucket"] for entry in read_manifest(folder)} == {77.0}
+    assert asked_motion(folder) == 77.0
+    own = run("svd", "ucf101", name="own")
+    assert asked_motion(own) not in (None, 77.0)
+    assert not np.array_equal(ClipSet(folder).frames([0]), ClipSet(own).frames([0]))
+    assert asked_motion(run("dynamicrafter", "ucf101", name="told none")) is None
+
+
+def test_several_asked_motions_in_one_set_are_an_error(run):
+    folder = run("svd", "ucf101")
+    lines = (folder / "manifest.jsonl").read_text().splitlines()
+    first = {**json.loads(lines[0]), "motion_bucket": 5.0}
+    (folder / "manifest.jsonl").write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
+    with pytest.raises(PipelineError, match="names several motion buckets"):
+        asked_motion(folder)
