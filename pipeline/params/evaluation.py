@@ -2,10 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.params.base import Fraction, Group, Name, Positive, PositiveFloat, Sha256
 from pipeline.params.released import KnownFile
+
+PAIRS_A_PICTURE = 6  # of the four runs of a sheet
 
 
 class Start(Group):
@@ -133,10 +135,19 @@ class Survey(Group):
 
     seed: int
     participants: Positive  # planned; each has a number
-    pairs_per_participant: Positive  # of each backbone's sheet, attention checks not counted
+    pairs_per_participant: Positive  # of each backbone's sheet, attention checks not counted; whole pictures
     checks: Annotated[int, Field(ge=0)]  # attention checks a participant
     failed_checks_allowed: Annotated[int, Field(ge=0)]
     answers: str  # the folder of the files that participants send back
+
+    @field_validator("pairs_per_participant")
+    @classmethod
+    def _whole_pictures(cls, pairs: int) -> int:
+        if pairs % PAIRS_A_PICTURE:
+            raise ValueError(
+                f"must be a multiple of {PAIRS_A_PICTURE}, found {pairs}: who judges a picture judges all its pairs"
+            )
+        return pairs
 
 
 class Runtime(Group):

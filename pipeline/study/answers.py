@@ -15,6 +15,8 @@ from pipeline.study.questions import QUESTIONS
 
 NAMES = tuple(name for name, _ in QUESTIONS)
 LARGEST = 5_000_000  # bytes; a file of 1,000 pairs has a twentieth of that
+LONGEST = 80  # characters of a file's own words in a reason
+PASSED_OVER = ("README.md", ".gitignore", ".gitkeep")
 Choice = Literal["left", "same", "right"]
 
 
@@ -26,7 +28,7 @@ Answer = create_model(
     "Answer",
     __base__=_Exact,
     pair=(str, Field(max_length=40)),
-    milliseconds=(int, Field(ge=0)),
+    milliseconds=(int, Field(ge=0, le=10**12)),
     **dict.fromkeys(NAMES, (Choice, ...)),
 )
 
@@ -36,10 +38,10 @@ class AnswerFile(_Exact):
 
     format: Literal[1]
     study: str
-    participant: int
+    participant: int = Field(ge=1, le=10**6)
     code: str = Field(min_length=1, max_length=40)
-    started: str
-    ended: str | None
+    started: str = Field(max_length=40)
+    ended: str | None = Field(max_length=40)
     answers: list[Answer]
     checksum: str
 
@@ -96,32 +98,43 @@ def read_key(folder: Path, backbone: str) -> Key:
 
 
 def read_answers(folder: Path, keys: Sequence[Key], failed_checks_allowed: int) -> list[Verdict]:
-    """A verdict for every .json file below ``folder``, by path.
+    """A verdict for every file below ``folder``, by path.
 
-    Of several files of one participant number or one code, the earliest ended one that is whole counts. What is no
-    .json file is no answer and is passed over.
+    Of several files of one participant number or one code, the earliest ended one that is whole counts.
     """
     of_study = {key.study: key for key in keys}
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".json" and path.is_file())
-    judged = [_judge(path, str(path.relative_to(folder)), of_study, failed_checks_allowed) for path in files]
+    files = sorted(path for path in folder.rglob("*") if path.name not in PASSED_OVER and path.is_file())
+    judged = [_judge(path, _printable(path.relative_to(folder)), of_study, failed_checks_allowed) for path in files]
     return _without_duplicates(judged)
+
+
+def _printable(path: Path) -> str:
+    """A path as text for a table and a log: line ends and bytes that are no text are escaped."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(path))
+
+
+def _quoted(text: str) -> str:
+    """A stranger's words, short and harmless."""
+    return ascii(text[:LONGEST])[1:-1][:LONGEST]
 
 
 def _judge(path: Path, name: str, keys: dict[str, Key], allowed: int) -> tuple[Verdict, AnswerFile | None]:
     def out(reason: str, backbone: str = "", participant: str = "") -> tuple[Verdict, None]:
         return Verdict(name, backbone, participant, reason), None
 
+    if path.suffix.lower() != ".json":
+        return out("not an answers file: its name does not end in .json")
     if path.stat().st_size > LARGEST:
         return out(f"too large: more than {LARGEST} bytes")
     try:
         found = AnswerFile.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return out(f"not an answers file: {where + ': ' if where else ''}{first['msg']}")
+        where = _quoted(".".join(str(part) for part in first["loc"]))
+        return out(f"not an answers file: {where + ': ' if where else ''}{_quoted(first['msg'])}")
     key = keys.get(found.study)
     if key is None:
-        return out(f"stranger: answers of another study, {found.study[:40]!r}")
+        return out(f"stranger: answers of another study, '{_quoted(found.study)}'")
     told = (key.backbone, str(found.participant))
     if found.checksum != found.expected_checksum():
         return out("edited: its checksum is not that of its contents", *told)
@@ -133,7 +146,7 @@ def _judge(path: Path, name: str, keys: dict[str, Key], allowed: int) -> tuple[V
         return out("edited: a pair is answered twice", *told)
     strange = sorted(set(given) - set(wanted))
     if strange:
-        return out(f"stranger: {strange[0]!r} is no pair of participant {found.participant}", *told)
+        return out(f"stranger: '{_quoted(strange[0])}' is no pair of participant {found.participant}", *told)
     if len(given) < len(wanted) or found.ended is None:
         return out(f"partial: {len(given)} of {len(wanted)} pairs", *told)
     by_pair = {answer.pair: {name: getattr(answer, name) for name in NAMES} for answer in found.answers}

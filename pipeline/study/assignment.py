@@ -1,29 +1,29 @@
-"""Who judges which pairs: as equally as whole numbers allow, fixed by the seed."""
+"""Who judges which pictures: as equally as whole numbers allow, fixed by the seed."""
 
 from collections.abc import Sequence
 
 from pipeline.seeding import numpy_generator
-from pipeline.study.pairing import Pair
+from pipeline.study.pairing import Pair, circle
 
 
 def assign(pairs: Sequence[Pair], participants: int, each: int, seed: int) -> list[list[int]]:
     """Positions in ``pairs`` for every participant, at most ``each``, in the order in which they are shown.
 
-    Every pair goes to as many participants as any other (or one more); every participant sees each two runs as often as
-    any other two (or once more): the pairs lie in a circle that goes round the pairs of runs, and each participant
-    takes the next ``each`` of it.
+    Whole pictures: who judges one of a picture's pairs judges them all, so that a rating is a mean over people and
+    pictures, and everybody sees each two runs equally often. Every picture goes to as many participants as any other
+    (or one more): each takes the next ``each`` / (pairs of a picture) of the circle.
     """
-    by_runs: dict[frozenset, list[int]] = {}
+    of_picture: dict[str, list[int]] = {}
     for position, pair in enumerate(pairs):
-        by_runs.setdefault(frozenset((pair.left_run, pair.right_run)), []).append(position)
-    columns = [by_runs[runs] for runs in sorted(by_runs, key=sorted)]
-    for number, column in enumerate(columns):
-        numpy_generator(seed, "circle", number).shuffle(column)
-    circle = [column[place] for place in range(max(map(len, columns))) for column in columns if place < len(column)]
-    each = min(each, len(circle))
-    lists = []
+        of_picture.setdefault(pair.picture, []).append(position)
+    pictures = circle(list(of_picture), seed)
+    size = len(pairs) // len(pictures)
+    if each % size:
+        raise ValueError(f"{each} pairs a participant are no whole pictures of {size} pairs")
+    count, lists = min(each // size, len(pictures)), []
     for participant in range(participants):
-        own = [circle[(participant * each + place) % len(circle)] for place in range(each)]
+        taken = [pictures[(participant * count + place) % len(pictures)] for place in range(count)]
+        own = [position for picture in taken for position in of_picture[picture]]
         numpy_generator(seed, "shown", participant).shuffle(own)
         lists.append(own)
     return lists

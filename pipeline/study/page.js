@@ -1,7 +1,10 @@
 const find = (id) => document.getElementById(id);
 const videos = [find("left"), find("right")];
-const store = `study-${data.study}`;
-let session = null; // participant, code, started, ended, place, answers by pair
+const last = `study-${data.study}`; // of this browser: the number whose answers came last
+const tab = Math.random().toString(36).slice(2); // of two tabs of one person the later one writes
+const APART = 0.05; // seconds that the videos may be apart when they go on
+let session = null; // participant, code, started, ended, saved, place, answers by pair
+let writes = false; // whether this tab has written the session
 let pause = null;
 let since = 0;
 
@@ -32,12 +35,35 @@ function answersFile() {
   return file;
 }
 
-function keep() {
-  try { localStorage.setItem(store, JSON.stringify(session)); } catch { complain("This browser keeps nothing: please finish without closing the page."); }
+function place(participant) {
+  return `${last}-${participant}`;
 }
 
-function kept() {
-  try { return JSON.parse(localStorage.getItem(store)); } catch { return null; }
+function kept(participant) {
+  try { return JSON.parse(localStorage.getItem(place(participant))); } catch { return null; }
+}
+
+function lastNumber() {
+  try { return Number(localStorage.getItem(last)); } catch { return 0; }
+}
+
+// False where another tab has taken over, which this one must not overwrite.
+function keep() {
+  const there = kept(session.participant);
+  if (writes && there && there.tab !== tab) return stop("These questions go on in another tab or window.");
+  writes = true;
+  try {
+    localStorage.setItem(place(session.participant), JSON.stringify({ ...session, tab }));
+    localStorage.setItem(last, session.participant);
+  } catch { complain("This browser keeps nothing: please finish without closing the page."); }
+  return true;
+}
+
+function stop(why) {
+  session = null;
+  find("why").textContent = why;
+  view("stopped");
+  return false;
 }
 
 function complain(text) {
@@ -46,8 +72,13 @@ function complain(text) {
 }
 
 function view(name) {
-  for (const id of ["welcome", "task", "done"]) find(id).hidden = id !== name;
-  if (name !== "task") for (const video of videos) video.pause();
+  for (const main of document.querySelectorAll("main")) main.hidden = main.id !== name;
+  complain("");
+  if (name === "task") return;
+  clearTimeout(pause);
+  pause = null;
+  for (const video of videos) video.pause();
+  document.querySelector(`#${name} [tabindex]`)?.focus();
 }
 
 function complete(pair) {
@@ -55,13 +86,27 @@ function complete(pair) {
   return Boolean(given) && data.questions.every((name) => given[name]);
 }
 
-// Both start together once both can play through, and start again together when both have ended.
+// Both start again from the first frame. Without play() some browsers load no video at all.
 function playTogether() {
   clearTimeout(pause);
   pause = null;
-  if (videos.some((video) => video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA)) return;
-  for (const video of videos) video.currentTime = 0;
+  for (const video of videos) if (video.currentTime > 0) video.currentTime = 0;
   for (const video of videos) video.play().catch(() => {});
+}
+
+// Whichever stalls is waited for; both go on from the earlier one's place.
+function align() {
+  if (find("task").hidden || pause !== null) return;
+  const going = videos.filter((video) => !video.ended);
+  const ready = going.filter((video) => !video.seeking && video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA);
+  const times = going.map((video) => video.currentTime);
+  if (ready.length < going.length) {
+    for (const video of going) if (!ready.includes(video)) video.play().catch(() => {});
+    for (const video of ready) video.pause();
+  } else if (Math.max(...times) - Math.min(...times) > APART) {
+    for (const video of going) video.pause();
+    going[times.indexOf(Math.max(...times))].currentTime = Math.min(...times); // "seeked" calls this again
+  } else for (const video of going) video.play().catch(() => {});
 }
 
 function spend() {
@@ -71,28 +116,31 @@ function spend() {
   since = performance.now();
 }
 
-function show(place) {
+function show(number) {
   const pairs = ownPairs();
-  session.place = Math.min(Math.max(place, 0), pairs.length - 1);
+  session.place = Math.min(Math.max(number, 0), pairs.length - 1);
   const pair = pairs[session.place];
   since = performance.now();
-  clearTimeout(pause);
-  pause = null;
-  complain("");
   view("task");
+  history.replaceState(null, "", `#${session.participant}`); // so that loading the page again means this person
   find("condition").src = pair.condition;
   find("prompt").textContent = pair.prompt || "(no text)";
   find("place").textContent = `Pair ${session.place + 1} of ${pairs.length}`;
   find("progress").max = pairs.length;
   find("progress").value = pairs.filter(complete).length;
+  introduce();
   videos[0].src = pair.left;
   videos[1].src = pair.right;
   for (const video of videos) video.load();
+  playTogether();
   const given = session.answers[pair.pair] ?? {};
-  for (const input of document.querySelectorAll("#questions input")) input.checked = given[input.name] === input.value;
+  for (const input of document.querySelectorAll("#questions input")) {
+    input.checked = given[input.name] === input.value;
+  }
   refresh();
-  keep();
   scrollTo(0, 0);
+  find("place").focus({ preventScroll: true });
+  keep();
 }
 
 function current() {
@@ -102,7 +150,9 @@ function current() {
 
 function refresh() {
   const open = current();
-  document.querySelectorAll("#questions fieldset").forEach((set, index) => set.classList.toggle("current", index === open));
+  document.querySelectorAll("#questions fieldset").forEach((set, index) => {
+    set.classList.toggle("current", index === open);
+  });
   find("back").disabled = session.place === 0;
   find("next").disabled = open !== -1;
   find("next").textContent = session.place + 1 === ownPairs().length ? "Finish" : "Next pair";
@@ -111,6 +161,8 @@ function refresh() {
 function answer(name, value) {
   spend();
   session.answers[ownPairs()[session.place].pair][name] = value;
+  session.saved = false;
+  if (session.ended) session.ended = new Date().toISOString(); // of two files the one that ended earlier counts
   refresh();
   keep();
 }
@@ -122,7 +174,17 @@ function next() {
   const missing = ownPairs().findIndex((pair) => !complete(pair));
   if (missing !== -1) return show(missing);
   session.ended ??= new Date().toISOString();
-  keep();
+  if (keep()) finished();
+}
+
+function introduce() {
+  const who = `number ${session.participant}, ${session.code}`;
+  for (const place of document.querySelectorAll(".who")) place.textContent = who;
+}
+
+function finished() {
+  introduce();
+  find("delete").hidden = !session.saved;
   view("done");
 }
 
@@ -133,6 +195,25 @@ function save() {
   link.download = `answers-${data.study}-${String(session.participant).padStart(3, "0")}.json`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  session.saved = true;
+  keep();
+}
+
+function forget() {
+  if (!confirm("Delete your answers from this browser? Only the file that you saved keeps them.")) return;
+  try {
+    localStorage.removeItem(place(session.participant));
+    localStorage.removeItem(last);
+  } catch { /* then nothing was kept */ }
+  session = null;
+  view("gone");
+}
+
+// The answers given so far stay in the browser, and come back with their number and code.
+function leave() {
+  try { localStorage.removeItem(last); } catch { /* then nothing was kept */ }
+  if (location.hash.length > 1) location.hash = ""; // which loads the page again
+  else location.reload();
 }
 
 function begin() {
@@ -143,47 +224,71 @@ function begin() {
   }
   if (!code) return complain("Please choose a code: any word that does not tell who you are.");
   if (!find("consent").checked) return complain("Please tick that you take part, or close this page.");
-  const before = kept();
-  if (before && before.participant === participant && before.code === code) session = before;
-  else session = { participant, code, started: new Date().toISOString(), ended: null, place: 0, answers: {} };
+  const before = kept(participant);
+  if (before && before.code !== code) {
+    const lost = `Number ${participant} has answers here, under another code. Delete them, and begin anew?`;
+    if (!confirm(lost)) return complain("Please check your number; to go on where you left, enter your code again.");
+  }
+  if (before && before.code === code) session = before;
+  else {
+    const started = new Date().toISOString();
+    session = { participant, code, started, ended: null, saved: false, place: 0, answers: {} };
+  }
   show(session.place);
 }
 
 for (const video of videos) {
-  video.addEventListener("canplaythrough", () => { if (videos.every((each) => each.paused && !each.ended)) playTogether(); });
+  for (const event of ["waiting", "canplay", "playing", "seeked"]) video.addEventListener(event, align);
   video.addEventListener("ended", () => {
-    if (videos.every((each) => each.ended) && pause === null) pause = setTimeout(playTogether, 500);
+    if (!videos.every((each) => each.ended)) align();
+    else if (pause === null) pause = setTimeout(playTogether, 500);
   });
-  video.addEventListener("error", () => complain(`${video.getAttribute("src")} cannot be played; is the folder "media" beside this page?`));
+  video.addEventListener("error", () => {
+    complain(`${video.getAttribute("src")} cannot be played; is the folder "media" beside this page?`);
+  });
 }
 find("begin").addEventListener("click", begin);
 find("restart").addEventListener("click", playTogether);
 find("back").addEventListener("click", () => { spend(); show(session.place - 1); });
 find("next").addEventListener("click", next);
 find("early").addEventListener("click", () => { spend(); save(); });
-find("save").addEventListener("click", save);
+find("save").addEventListener("click", () => { save(); find("delete").hidden = false; });
+find("delete").addEventListener("click", forget);
 find("return").addEventListener("click", () => show(session.place));
+find("here").addEventListener("click", () => location.reload());
+for (const other of document.querySelectorAll(".other")) other.addEventListener("click", leave);
 find("questions").addEventListener("change", (event) => answer(event.target.name, event.target.value));
+// After a mouse's click (not the keyboard's, whose detail is 0) Enter means the next pair, not the button again.
+document.addEventListener("click", (event) => { if (event.detail > 0) event.target.closest("button")?.blur(); });
 document.addEventListener("keydown", (event) => {
   if (find("task").hidden || event.ctrlKey || event.metaKey || event.altKey) return;
   const choice = { 1: "left", 2: "same", 3: "right" }[event.key];
+  const button = event.target.tagName === "BUTTON";
+  const enter = event.key === "Enter" && (!button || event.repeat); // else the button has it
+  if (!choice && !enter && !["Backspace", "r", "R"].includes(event.key)) return;
+  event.preventDefault();
+  if (event.repeat) return; // a key held down is pressed once
   const open = current();
   if (choice && open !== -1) {
     document.querySelector(`#questions fieldset:nth-of-type(${open + 1}) input[value=${choice}]`).checked = true;
     answer(data.questions[open], choice);
-  } else if (event.key === "Enter" && event.target.tagName !== "BUTTON") next();
+  } else if (event.key === "Enter") next();
   else if (event.key === "Backspace" && session.place > 0) { spend(); show(session.place - 1); }
   else if (event.key === "r" || event.key === "R") playTogether();
-  else return;
-  event.preventDefault();
+});
+addEventListener("hashchange", () => location.reload()); // another person's link in this tab
+addEventListener("storage", (event) => {
+  if (!session || (event.key !== null && event.key !== place(session.participant))) return;
+  if (!kept(session.participant)) stop("The answers were deleted from this browser.");
+  else if (kept(session.participant).tab !== tab) stop("These questions go on in another tab or window.");
 });
 
 const asked = Number.parseInt(location.hash.slice(1), 10);
-const before = kept();
+const before = kept(asked || lastNumber());
 if (before) {
   session = before;
   find("participant").value = before.participant;
   find("code").value = before.code;
-  if (before.ended) view("done");
-  else show(before.place);
+  if (!before.ended) show(before.place);
+  else if (keep()) finished();
 } else if (asked) find("participant").value = asked;

@@ -1,8 +1,11 @@
 """The four questions of the paper's user study."""
 
 QUESTIONS = (
-    ("motion", "In which video is there more of the motion that the text and the picture suggest?"),
-    ("temporal consistency", "Which video is steadier: things keep their shape and colour from frame to frame?"),
-    ("image alignment", "Which video keeps closer to the picture it starts from?"),
+    ("motion", "Which video has more dynamic and natural motion?"),
+    (
+        "temporal consistency",
+        "In which video do things keep their shape and colour better from frame to frame, however much they move?",
+    ),
+    ("image alignment", "Which video keeps closer to the picture that both were made from?"),
     ("overall", "Which video is better overall?"),
 )

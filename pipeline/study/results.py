@@ -73,7 +73,7 @@ def _ranking(backbone: str, question: str, found, runs: Sequence[str], seed: int
 
 def _ratings(found: Sequence[Judgement], runs: Sequence[str], backbone: str, seed: int) -> list[list]:
     values = ratings(win_matrix(found, runs))
-    if values is None:
+    if np.isnan(values).any():
         return []
     low, high = bootstrap(found, runs, ratings, DRAWS, numpy_generator(seed, "bootstrap", backbone, "rating"))
     people = len({each.participant for each in found})

@@ -17,7 +17,7 @@ from pipeline.data.video_file import write_video
 from pipeline.errors import PipelineError
 from pipeline.seeding import numpy_generator, seed_for
 from pipeline.study.assignment import assign, mix_in
-from pipeline.study.checks import Check, sliding, standing
+from pipeline.study.checks import Check, make_checks
 from pipeline.study.page import write_page
 from pipeline.study.pairing import Pair, make_pairs
 from pipeline.study.questions import QUESTIONS
@@ -26,7 +26,6 @@ FIELDS = ("condition", "video")  # what a sheet needs of a manifest entry, beyon
 MEDIA = ("run", "picture", "video", "condition", "prompt")  # of the sheet, for the report
 KEY = ("pair", "picture", "left_run", "right_run", "check", "expected")
 CHECK_FRAMES = 16
-MOTION, ALIGNMENT = QUESTIONS[0][0], QUESTIONS[2][0]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def write_sheet(folder: Path, samples: Mapping[str, tuple[Path, list[dict]]], se
         source = samples[run][0]
         conditions[picture] = _copy_blinded(source, entry["condition"], media, seed, "condition", picture)
     shown = [_shown(pair, videos) for pair in pairs]
-    checks = _make_checks(folder / "sheet", survey.checks, pictures, videos, conditions, seed, fps)
+    checks = _checks(folder / "sheet", survey.checks, conditions, seed, fps)
     lists = [
         mix_in(own, range(len(shown), len(shown) + len(checks)), seed, participant)
         for participant, own in enumerate(assign(pairs, survey.participants, survey.pairs_per_participant, seed))
@@ -81,27 +80,19 @@ def _shown(pair: Pair, videos) -> Shown:
     return Shown(pair.picture, left, right, pair.left_run, pair.right_run)
 
 
-def _make_checks(sheet: Path, count: int, pictures, videos, conditions, seed: int, fps: int) -> list[Shown]:
-    """Motion and image alignment by turns; the first alone where there is one picture."""
-    generator, checks = numpy_generator(seed, "checks"), []
-    for number in range(count):
-        picture = pictures[int(generator.integers(len(pictures)))]
-        others = [name for name in pictures if name != picture]
-        if number % 2 and others:
-            other = others[int(generator.integers(len(others)))]
-            run = sorted({run for run, _ in videos})[0]
-            question, right, wrong = ALIGNMENT, videos[run, picture], videos[run, other]
-        else:
-            question = MOTION
-            still = cv2.cvtColor(cv2.imread(str(sheet / conditions[picture])), cv2.COLOR_BGR2RGB)
-            still = still[: still.shape[0] // 2 * 2, : still.shape[1] // 2 * 2]
-            right, wrong = (f"media/{seed_for(seed, 'blinded name', word, number):016x}.mp4" for word in ("a", "b"))
-            write_video(sheet / right, sliding(still, CHECK_FRAMES), fps)
-            write_video(sheet / wrong, standing(still, CHECK_FRAMES), fps)
-        left_is_right = bool(generator.integers(2))
-        sides = (right, wrong) if left_is_right else (wrong, right)
-        checks.append(Shown(picture, *sides, "", "", Check(question, "left" if left_is_right else "right")))
-    return checks
+def _checks(sheet: Path, count: int, conditions: Mapping[str, str], seed: int, fps: int) -> list[Shown]:
+    def read(picture: str):
+        found = cv2.cvtColor(cv2.imread(str(sheet / conditions[picture])), cv2.COLOR_BGR2RGB)
+        return found[: found.shape[0] // 2 * 2, : found.shape[1] // 2 * 2]
+
+    shown = []
+    for number, made in enumerate(make_checks(read, list(conditions), count, CHECK_FRAMES, seed)):
+        sides = []
+        for side, video in (("left", made.left), ("right", made.right)):
+            sides.append(f"media/{seed_for(seed, 'blinded name', 'check', side, number):016x}.mp4")
+            write_video(sheet / sides[-1], video, fps)
+        shown.append(Shown(made.picture, *sides, "", "", made.check))
+    return shown
 
 
 def _write(folder: Path, shown: list[Shown], lists: list[list[int]], conditions, prompts, seed: int) -> None:
@@ -112,7 +103,7 @@ def _write(folder: Path, shown: list[Shown], lists: list[list[int]], conditions,
          "right": each.right}
         for name, each in zip(names, shown, strict=True)
     ]  # fmt: skip
-    study = hashlib.sha256(json.dumps([pairs, lists]).encode()).hexdigest()[:16]
+    study = _study_id(folder / "sheet", pairs, lists)
     write_page(folder / "sheet" / "index.html", study, pairs, lists)
     (folder / "key" / "study.txt").write_text(study + "\n")
     rows = []
@@ -126,6 +117,13 @@ def _write(folder: Path, shown: list[Shown], lists: list[list[int]], conditions,
         for place, position in enumerate(own, 1)
     ]
     _write_csv(folder / "key" / "assignment.csv", ("participant", "place", "pair"), assigned)
+
+
+def _study_id(sheet: Path, pairs: list[dict], lists: list[list[int]]) -> str:
+    """Of all that participants see, down to the bytes: answers to other videos or other words are a stranger's."""
+    media = sorted({pair[part] for pair in pairs for part in ("condition", "left", "right")})
+    digests = {name: hashlib.sha256((sheet / name).read_bytes()).hexdigest() for name in media}
+    return hashlib.sha256(json.dumps([QUESTIONS, pairs, lists, digests]).encode()).hexdigest()[:16]
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: list[list]) -> None:

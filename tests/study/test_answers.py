@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 import logging
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -130,9 +131,37 @@ def test_of_two_files_of_one_participant_or_code_the_earlier_counts(tmp_path, an
         assert found[f"{name}.json"].startswith("duplicate: earlier.json")
 
 
-def test_what_is_no_json_file_is_passed_over(tmp_path, key):
-    (tmp_path / "README.md").write_text("words")
-    assert read_answers(tmp_path, [key], 0) == []
+def test_a_file_of_another_name_is_told_and_the_folders_own_are_passed_over(tmp_path, answered, key):
+    folder = write(tmp_path / "a")
+    for name in ("answers.json.txt", "answers.zip", "answers"):
+        (folder / name).write_text(json.dumps(answered()))
+    for name in ("README.md", ".gitkeep"):
+        (folder / name).write_text("words")
+    assert reasons(folder, key) == dict.fromkeys(
+        ("answers", "answers.json.txt", "answers.zip"), "not an answers file: its name does not end in .json"
+    )
+
+
+@pytest.mark.parametrize("content", [
+    {"\n=HYPERLINK(\u202e" + "x" * 100_000: 1}, {"answers": [{"\u2028" * 500: 1}]}, {"participant": int("9" * 4000)},
+    {"study": "\x1b[2J" * 1000},
+])  # fmt: skip
+def test_a_files_own_words_are_bounded_and_escaped_in_the_reason(tmp_path, answered, key, content):
+    spoilt = content if content.keys() & {"answers"} else {**answered(), **content}
+    if "study" in content:
+        spoilt = signed(spoilt)
+    reason = reasons(write(tmp_path / "a", one=spoilt), key)["one.json"]
+    assert reason.startswith(("not an answers file", "stranger"))
+    assert len(reason) < 250 and reason.isascii() and reason.isprintable()
+
+
+def test_a_files_name_cannot_break_the_table_or_the_log(tmp_path, answered, key):
+    folder = write(tmp_path / "a")
+    (folder / "a\nb.json").write_text(json.dumps(answered()))
+    (folder / os.fsdecode(b"b\xff.json")).write_text(json.dumps(answered(2, "bo")))
+    names = sorted(reasons(folder, key))
+    assert names == ["a\\nb.json", "b\\udcff.json"]
+    assert all(name.encode() for name in names)
 
 
 @pytest.fixture
@@ -171,6 +200,12 @@ def test_the_tables_of_a_study(run_stage, answered, samples, tmp_path):
         assert float(row["rate_a"]) == (1.0 if a_wins else 0.0)
         assert float(row["low"]) <= float(row["rate_a"]) <= float(row["high"])
         assert int(row["wins_a"]) + int(row["ties"]) + int(row["wins_b"]) == 3
+
+
+def test_one_participant_alone_has_no_interval(run_stage, answered, tmp_path):
+    tables, _ = run_stage(write(tmp_path / "a", one=answered()))
+    for table in ("ranking", "ratings"):
+        assert tables[table] and {(row["low"], row["high"]) for row in tables[table]} == {("", "")}
 
 
 def test_without_answers_the_tables_are_empty_and_nothing_fails(run_stage, tmp_path):

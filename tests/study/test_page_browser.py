@@ -1,126 +1,24 @@
 """A scripted participant in Debian's Chromium, from the folder as a file: consent to the saved answers."""
 
 import json
-import os
-import time
-from pathlib import Path
 
 import pytest
 
 from pipeline.study.answers import read_answers, read_key
-from pipeline.study.sheet import write_sheet
+from tests.study.browser import (
+    IN_CHROMIUM,
+    PLAYS,
+    SIDES,
+    WIDTHS,
+    answer_by_keys,
+    answer_by_mouse,
+    consent,
+    picture_of,
+    saved,
+    wait_until,
+)
 
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-WIDTHS = {"phone": (390, 844), "desktop": (1280, 900)}
-PLAYS = "[...document.querySelectorAll('video')].every((v) => v.readyState >= 3 && v.currentTime > 0.3 && !v.error)"
-SIDES = "[...document.querySelectorAll('video')].map((v) => v.currentTime)"
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed (apt-get install chromium)"),
-]
-
-
-@pytest.fixture(scope="module")
-def study_folder(samples, survey, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    write_sheet(folder, samples, 0, survey)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=QUIET)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(chromium, study_folder):
-    """Opens the page of one person (a browser profile of their own); tells of complaints and foreign requests."""
-    contexts, complaints, requests = {}, [], []
-
-    def open_page(person: str = "ada", size: str = "desktop", address: str = ""):
-        width, height = WIDTHS[size]
-        if person not in contexts:
-            contexts[person] = chromium.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
-        page = contexts[person].new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda wanted: requests.append(wanted.url))
-        page.goto((study_folder / "sheet" / "index.html").as_uri() + address)
-        return page
-
-    open_page.complaints = complaints
-    yield open_page
-    for context in contexts.values():
-        context.close()
-    assert complaints == []
-    assert requests and all(url.startswith(("file://", "blob:")) for url in requests)
-
-
-def wait_until(page, condition, seconds=20):
-    # Playwright's own wait_for_function needs eval, which the page's security policy forbids.
-    deadline = time.monotonic() + seconds
-    while not page.evaluate(condition):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
-        page.wait_for_timeout(50)
-
-
-def picture_of(page, name):
-    if "SCREENSHOTS" in os.environ:
-        page.screenshot(path=f"{os.environ['SCREENSHOTS']}/{name}.png", full_page=True)
-
-
-def consent(page, number: int, code: str) -> None:
-    page.fill("#participant", str(number))
-    page.fill("#code", code)
-    page.check("#consent")
-    page.click("#begin")
-
-
-def choices_of(page, key) -> list[str]:
-    """What the scripted participant answers to the pair on the screen: checks right, else the first run by name."""
-    pair = page.evaluate("ownPairs()[session.place].pair")
-    if pair in key.checks:
-        question, expected = key.checks[pair]
-        return [expected if name == question else "same" for name in QUESTIONS_ASKED]
-    left, right = key.runs[pair]
-    return ["left" if left < right else "right"] * 4
-
-
-QUESTIONS_ASKED = ("motion", "temporal consistency", "image alignment", "overall")
-
-
-def answer_by_keys(page, key) -> None:
-    for choice in choices_of(page, key):
-        page.keyboard.press({"left": "1", "same": "2", "right": "3"}[choice])
-    page.keyboard.press("Enter")
-
-
-def answer_by_mouse(page, key) -> None:
-    for name, choice in zip(QUESTIONS_ASKED, choices_of(page, key), strict=True):
-        page.locator(f'input[name="{name}"][value="{choice}"]').click()
-    page.click("#next")
-
-
-def saved(page, button, folder) -> Path:
-    with page.expect_download() as download:
-        page.click(button)
-    target = folder / download.value.suggested_filename
-    download.value.save_as(target)
-    return target
+pytestmark = IN_CHROMIUM
 
 
 @pytest.mark.parametrize("size", WIDTHS)
@@ -174,7 +72,7 @@ def test_without_consent_number_or_code_nothing_begins(visit):
         assert says in page.inner_text("#problem") and not page.is_visible("#task")
 
 
-def test_an_answer_can_be_changed_and_another_person_starts_anew(visit, study_folder):
+def test_an_answer_can_be_changed(visit, study_folder):
     key = read_key(study_folder / "key", "b")
     page = visit("ada")
     consent(page, 1, "ada")
@@ -183,18 +81,32 @@ def test_an_answer_can_be_changed_and_another_person_starts_anew(visit, study_fo
     assert page.inner_text("#place") == "Pair 1 of 8" and page.is_enabled("#next")
     page.locator('input[name="overall"][value="same"]').click()
     assert page.evaluate("session.answers[ownPairs()[0].pair].overall") == "same"
-    other = visit("bo")
-    assert other.is_visible("#welcome")
 
 
-def test_videos_loop_in_step(visit):
+def test_a_key_held_down_answers_once_and_enter_after_a_mouse_click_means_the_next_pair(visit, study_folder):
+    key = read_key(study_folder / "key", "b")
     page = visit()
-    consent(page, 3, "c")
-    wait_until(page, PLAYS)
-    wait_until(page, "[...document.querySelectorAll('video')].every((v) => v.ended)")
-    wait_until(page, PLAYS)
-    page.keyboard.press("r")
-    assert max(page.evaluate(SIDES)) < 0.3
+    consent(page, 1, "x")
+    assert page.evaluate("document.activeElement.id") == "place", "focus is at the task's heading"
+    for _ in range(5):
+        page.keyboard.down("1")
+    page.keyboard.up("1")
+    assert page.evaluate("Object.values(session.answers)[0].overall") is None
+    assert page.evaluate("current()") == 1
+    page.evaluate("delete session.answers[ownPairs()[0].pair]")
+    page.evaluate("show(0)")
+    page.click("#restart")
+    answer_by_keys(page, key)
+    assert page.inner_text("#place") == "Pair 2 of 8"
+    for choice in ("1", "2", "3", "1"):
+        page.keyboard.press(choice)
+    page.focus("#restart")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#place") == "Pair 2 of 8", "with the keyboard's focus on it, Enter presses the button"
+    page.focus("#back")
+    for _ in range(3):
+        page.keyboard.down("Enter")
+    assert page.inner_text("#place") == "Pair 1 of 8"
 
 
 @pytest.mark.parametrize("size", WIDTHS)

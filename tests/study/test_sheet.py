@@ -5,12 +5,14 @@ import json
 import re
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.samples import read_manifest
-from pipeline.study.checks import sliding
+from pipeline.study import sheet as sheet_module
+from pipeline.study.questions import QUESTIONS
 from pipeline.study.sheet import write_sheet
 
 
@@ -54,22 +56,51 @@ def test_the_lists_of_the_page_are_those_of_the_key_with_all_checks(written):
     assert {row["check"] for row in key.values()} == {"", "motion", "image alignment"}
 
 
-def test_a_motion_check_moves_on_the_expected_side_alone(written):
+def decoded(path) -> np.ndarray:
     import av
 
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(float)
+
+
+def test_checks_show_no_models_videos_and_their_answers_are_plain(written, samples):
+    """Motion: one side alone moves. Image alignment: both stand still, one shows the picture."""
     shown = {pair["pair"]: pair for pair in page_data(written)["pairs"]}
-    check = next(row for row in rows(written / "key" / "key.csv") if row["check"] == "motion")
+    models = {(folder / entry["video"]).read_bytes() for folder, manifest in samples.values() for entry in manifest}
+    checks = [row for row in rows(written / "key" / "key.csv") if row["check"]]
+    for check in checks:
+        pair = shown[check["pair"]]
+        files = {side: written / "sheet" / pair[side] for side in ("left", "right")}
+        assert not {path.read_bytes() for path in files.values()} & models
+        frames = {side: decoded(path) for side, path in files.items()}
+        assert {len(each) for each in frames.values()} == {16}
+        right, wrong = frames.pop(check["expected"]), frames.popitem()[1]
+        assert wrong.std(0).mean() < 0.5
+        if check["check"] == "motion":
+            assert right.std(0).mean() > 2
+        else:
+            condition = cv2.cvtColor(cv2.imread(str(written / "sheet" / pair["condition"])), cv2.COLOR_BGR2RGB)
+            assert right.std(0).mean() < 0.5
+            assert abs(right[0] - condition).mean() < 3 < 20 < abs(wrong[0] - condition).mean()
+    assert {check["expected"] for check in checks} == {"left", "right"}
 
-    def spread(side: str) -> float:
-        with av.open(str(written / "sheet" / shown[check["pair"]][side])) as container:
-            frames = np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)])
-        assert len(frames) == 16
-        return float(frames.astype(float).std(0).mean())
 
-    other = {"left": "right", "right": "left"}[check["expected"]]
-    assert spread(other) < 0.5
-    moving = sliding(np.random.default_rng(0).integers(0, 255, (8, 16, 3), dtype=np.uint8), 5)
-    assert not (moving[0] == moving[-1]).all() and len(moving) == 5
+def study_id(folder) -> str:
+    return (folder / "key" / "study.txt").read_text()
+
+
+def test_other_videos_or_other_words_are_another_study(written, samples, survey, tmp_path, monkeypatch):
+    run = next(iter(samples))
+    source, manifest = samples[run]
+    shutil.copytree(source, tmp_path / "samples")
+    with (tmp_path / "samples" / manifest[0]["video"]).open("ab") as video:
+        video.write(b"another")
+    for name in ("video", "words"):
+        (tmp_path / name).mkdir()
+    write_sheet(tmp_path / "video", {**samples, run: (tmp_path / "samples", manifest)}, 5, survey)
+    monkeypatch.setattr(sheet_module, "QUESTIONS", (*QUESTIONS[:-1], ("overall", "Which is worse?")))
+    write_sheet(tmp_path / "words", samples, 5, survey)
+    assert len({study_id(written), study_id(tmp_path / "video"), study_id(tmp_path / "words")}) == 3
 
 
 def test_the_sheet_names_no_run_and_not_the_key(written, samples):
@@ -87,7 +118,7 @@ def test_text_from_data_cannot_become_markup(written):
 
 def test_the_page_asks_the_four_questions_and_loads_nothing_from_elsewhere(written):
     page = (written / "sheet" / "index.html").read_text()
-    for question in ("motion", "temporal consistency", "image alignment", "overall"):
+    for question in ("Motion", "Temporal consistency", "Image alignment", "Overall"):
         assert f"<b>{question}</b>" in page
     assert "http://" not in page and "https://" not in page
 
@@ -100,7 +131,7 @@ def test_the_same_seed_writes_the_same_files_and_another_other_names(written, sa
     for path, content in files.items():
         assert (tmp_path / "same" / path).read_bytes() == content
     media = {path.name for path in (written / "sheet" / "media").iterdir()}
-    assert len(media) == 3 * 4 + 3 + 2
+    assert len(media) == 3 * 4 + 3 + 2 * 2
     assert media.isdisjoint(path.name for path in (tmp_path / "other" / "sheet" / "media").iterdir())
 
 
