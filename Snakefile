@@ -10,6 +10,10 @@ from pipeline.engine import snakemake_rules as rules_of
 from pipeline.engine.ledger import Ledger
 from pipeline.errors import PipelineError
 
+
+report: "docs/captions/workflow.rst"
+
+
 stale_jobs = set()
 try:
     ledger = Ledger(workflow.basedir)
@@ -52,6 +56,12 @@ def inputs_of(spec):
     return inputs
 
 
+def shown(spec, path):
+    made = directory(path) if rules_of.is_folder(path) else path
+    words = rules_of.in_report(ledger.root, spec.stage, path)
+    return report(made, **words) if words else made
+
+
 for spec in rules_of.rule_specs(ledger):
 
     rule:
@@ -60,10 +70,7 @@ for spec in rules_of.rule_specs(ledger):
         input:
             inputs_of(spec),
         output:
-            [
-                directory(path) if rules_of.is_folder(path) else path
-                for path in spec.outputs
-            ],
+            [shown(spec, path) for path in spec.outputs],
         log:
             spec.log,
         benchmark:

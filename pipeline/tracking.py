@@ -272,6 +272,7 @@ class Cost:
     device: str
     wall_s: float
     peak_memory_mb: float
+    commit: str = ""  # that was checked out; "" without git
 
 
 def job_costs(root: Path) -> list[Cost]:
@@ -302,7 +303,8 @@ def job_costs(root: Path) -> list[Cost]:
                 peaks = client.get_metric_history(run.info.run_id, "peak_memory_mb")
                 job = (tags["pipeline.stage"], tags["pipeline.item"])
                 peak = max(point.value for point in peaks)
-                found[job] = Cost(*job, tags.get("pipeline.device", ""), sum(walls), peak)
+                commit = tags.get("mlflow.source.git.commit", "")
+                found[job] = Cost(*job, tags.get("pipeline.device", ""), sum(walls), peak, commit)
         token = page.token
         if not token:
             return [found[job] for job in sorted(found)]

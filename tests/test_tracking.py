@@ -88,6 +88,14 @@ def test_same_key_resumes_and_another_replaces(tmp_path):
     assert second.data.tags["pipeline.replaces"] == first.info.run_id
 
 
+def test_costs_are_of_each_jobs_last_record_and_name_its_commit(tmp_path):
+    tracking.prepare_store(tmp_path)
+    record(tmp_path, key()).finish("FAILED", 1, 5)
+    record(tmp_path, key()).finish("FINISHED", 2, 4)
+    record(tmp_path, key(item="other")).finish("FAILED", 1, 1)
+    assert tracking.job_costs(tmp_path) == [tracking.Cost("sample", "row", "cpu", 3.0, 5.0, "abc")]
+
+
 def test_every_part_of_the_key_counts():
     changes = [{"stage": "x"}, {"item": "x"}, {"params": {}}, {"inputs": {}}, {"code": {}}]
     assert len({key().digest, *(key(**change).digest for change in changes)}) == 6

@@ -12,6 +12,7 @@ from pipeline.errors import PipelineError
 
 MARKERS = Path(".snakemake/stale")
 LOCK = Path(".snakemake/pipeline.lock")
+CAPTIONS = Path("docs/captions")  # outside pipeline/: no stage reruns when one changes
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,10 @@ class RuleSpec:
     log: str
     benchmark: str
     meta: dict
+
+    @property
+    def stage(self) -> str:
+        return next(iter(self.entries.values())).name
 
     @property
     def keys_pattern(self) -> str:
@@ -60,6 +65,21 @@ def _rule_spec(name: str, patterns: list[str], entries: dict[str, StageEntry]) -
     return RuleSpec(
         name, entries, patterns, f"logs/{stage}/{item}.log", f"logs/benchmarks/{stage}/{item}.tsv", first.meta
     )
+
+
+def in_report(root: Path, stage: str, path: str) -> dict | None:
+    """How ``snakemake --report`` shows an output, as arguments of its ``report()``; None where it does not.
+
+    It shows what stages with a caption write: tables, figures and the page, not the pages in Markdown.
+    """
+    caption, shown = CAPTIONS / f"{stage}.rst", Path(path)
+    if not (root / caption).is_file() or shown.suffix == ".md":
+        return None
+    words = {"caption": str(caption), "category": "User study" if stage == "ratings" else "Results"}
+    if is_folder(path):  # without answers.csv, which names the participants' files
+        tables = "{table,ratings|ranking|win_rates}.csv"
+        return {**words, "patterns": [tables], "labels": {"what": "{table}", "kind": "csv"}}
+    return {**words, "labels": {"what": shown.stem, "kind": shown.suffix.removeprefix(".")}}
 
 
 def _with_wildcard(path: str, key: str | None) -> str:

@@ -99,9 +99,9 @@ def legend(baseline: str, measured: Mapping[str, Measurement]) -> list[str]:
     return lines
 
 
-def control_table(controls: Mapping[str, Measurement], mark: str) -> str:
+def control_table(controls: Mapping[str, Measurement]) -> str:
     titles = {"real": "real clips against other real clips", "repeated": "the condition image repeated"}
-    header = ["control", "n", *(f"{title}{mark}" for title in METRIC_TITLES.values())]
+    header = ["control", "n", *METRIC_TITLES.values()]
     return table(header, [[titles[name], str(entry.count), *_values(entry)] for name, entry in controls.items()])
 
 
@@ -119,7 +119,11 @@ def provenance_list(provenance: list[dict], measured: Mapping[str, Measurement])
     rates = sorted({rate for entry in measured.values() for part in entry.details for rate in part.get("fps", [])})
     lines.append(f"- Frames a second of the clips, as told to the models: {', '.join(f'{rate:g}' for rate in rates)}.")
     lines.append("- start: fraction of T (VideoCrafter1, DynamiCrafter) or sigma (SVD) that sampling begins at.")
-    lines.append("- consistency, alignment, first frame: docs/metrics.md defines them; 60 dB is no difference at all.")
+    lines.append(
+        "- consistency: each frame against the next, warped back by the flow. alignment: patches of every frame and of "
+        "the condition image, each against its nearest of the other. first frame: against the condition image. As "
+        "PSNR; 60 dB is no difference at all."
+    )
     return "\n".join(lines)
 
 

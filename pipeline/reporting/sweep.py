@@ -61,7 +61,7 @@ def sweep_page(
         if own:
             sections += [f"## {name}{mark}", _table(own, measured)]
     sections += ["\n".join(page.legend(baseline, shown)), f"## Controls{mark}", page.CONTROLS_INTRO]
-    sections += [page.control_table(controls, mark), "## How these numbers were made"]
+    sections += [page.control_table(controls), "## How these numbers were made"]
     sections.append(page.provenance_list(provenance, shown))
     if published:
         sections += ["## Published values: another scale", PUBLISHED, _published(published)]

@@ -7,13 +7,17 @@ from itertools import product
 
 from pipeline.evaluation.metric_file import Measurement
 from pipeline.reporting import page
+from pipeline.reporting.methods import METHODS
 from pipeline.reporting.numbers import plain
+from pipeline.reporting.ratings import Rating
 from pipeline.reporting.rows import BACKBONES, ROWS, Run, run_of_cell
 
 COLUMNS = ("fvd", "is", "rating")
+SHOWN = ("FVD ↓", "IS ↑", "rating ↓")
+NAMES = {(init, train): method for method, (train, init) in METHODS.items()}
 
 
-def csv_text(runs: Mapping[str, Run], measured: Mapping[str, Measurement], ratings: Mapping[str, float]) -> str:
+def csv_text(runs: Mapping[str, Run], measured: Mapping[str, Measurement], ratings: Mapping[str, Rating]) -> str:
     """Four rows, eleven columns; a cell without a run, with too few samples or without answers is empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -26,7 +30,7 @@ def csv_text(runs: Mapping[str, Run], measured: Mapping[str, Measurement], ratin
             run = run_of_cell(runs, init, train, backbone)
             values = measured[run.name].values if run else {}
             cells += [plain(values[column].value) if column in values else "" for column in ("fvd", "is")]
-            cells.append(plain(ratings[run.name], 3) if run and run.name in ratings else "")
+            cells.append(plain(ratings[run.name].value, 3) if run and run.name in ratings else "")
         writer.writerow([init, train, *cells])
     return out.getvalue()
 
@@ -35,7 +39,7 @@ def markdown_text(
     runs: Mapping[str, Run],
     measured: Mapping[str, Measurement],
     controls: Mapping[str, Measurement],
-    ratings: Mapping[str, float],
+    ratings: Mapping[str, Rating],
     published: list[dict[str, str]],
 ) -> str:
     """The page: table 3 with spreads, every run, the controls, the detectors, and apart from them the published values.
@@ -49,13 +53,13 @@ def markdown_text(
         f"# Table 3{mark}: inference and training strategies",
         page.preamble(demo, measured),
         f"## FVD, IS and rating{mark}",
-        _main_table(runs, measured, ratings, mark),
+        _main_table(runs, measured, ratings),
         _legend(runs, measured, ratings),
         f"## Every run, with motion{mark}",
-        _run_table(runs, measured, mark),
+        _run_table(runs, measured),
         f"## Controls{mark}",
         page.CONTROLS_INTRO,
-        page.control_table(controls, mark),
+        page.control_table(controls),
         "## How these numbers were made",
         page.provenance_list(provenance, measured),
         "## Published values: another scale",
@@ -66,34 +70,42 @@ def markdown_text(
     return "\n\n".join(sections) + "\n"
 
 
-def _main_table(runs, measured, ratings, mark: str) -> str:
-    header = ["inference", "train"]
-    header += [
-        f"{title} {column}" for title in BACKBONES.values() for column in (f"FVD{mark} ↓", f"IS{mark} ↑", "rating ↓")
-    ]
+def _main_table(runs, measured, ratings) -> str:
+    header = ["method", *(f"{title} {column}" for title in BACKBONES.values() for column in SHOWN)]
     lines = []
     for init, train in ROWS:
-        cells = [init, train]
+        cells = [NAMES[init, train]]
         for backbone in BACKBONES:
             run = run_of_cell(runs, init, train, backbone)
             baseline = run_of_cell(runs, *ROWS[0], backbone)
             cells += [page.cell(metric, run, baseline, measured) for metric in ("fvd", "is")]
-            cells.append(plain(ratings[run.name], 2) if run and run.name in ratings else "")
+            cells.append(str(ratings[run.name]) if run and run.name in ratings else "")
         lines.append(cells)
     return page.table(header, lines)
 
 
 def _legend(runs, measured: Mapping[str, Measurement], ratings) -> str:
-    lines = page.legend("the same backbone's standard start and naive fine-tune", measured)
-    if not ratings:
-        lines.append("- rating: no answers of a user study yet.")
+    lines = page.legend("the same backbone's first row", measured)
+    lines += _rating_legend(runs, ratings)
     if any(run_of_cell(runs, *row, backbone) is None for row in ROWS for backbone in BACKBONES):
         lines.append("- no run: params.yaml lists no run for this cell.")
     return "\n".join(lines)
 
 
-def _run_table(runs, measured, mark: str) -> str:
-    header = ["run", "weights", "start", "n", *(f"{title}{mark}" for title in page.METRIC_TITLES.values())]
+def _rating_legend(runs, ratings: Mapping[str, Rating]) -> list[str]:
+    rated = {run.backbone for run in runs.values() if run.name in ratings}
+    if not rated:
+        return ["- rating: no answers of a user study yet."]
+    lines = [
+        "- rating: mean rank on the study's overall question, 1 best to 4 worst (95 % bootstrap interval), of n "
+        "participants."
+    ]
+    without = [title for backbone, title in BACKBONES.items() if backbone not in rated]
+    return lines + ([f"- rating: no answers yet for {', '.join(without)}."] if without else [])
+
+
+def _run_table(runs, measured) -> str:
+    header = ["run", "weights", "start", "n", *page.METRIC_TITLES.values()]
     lines = []
     for run in runs.values():
         baseline = run_of_cell(runs, *ROWS[0], run.backbone)
@@ -103,16 +115,15 @@ def _run_table(runs, measured, mark: str) -> str:
 
 
 def _published_table(published: list[dict[str, str]]) -> str:
-    header = [
-        "inference",
-        "train",
-        *(f"{title} {column}" for title in BACKBONES.values() for column in ("FVD", "IS", "rating")),
-    ]
+    header = ["method", *(f"{title} {column}" for title in BACKBONES.values() for column in SHOWN)]
     cells = {(row["init"], row["train"], row["backbone"]): row for row in published if row["table"] == "table3"}
     return page.table(
         header,
         [
-            [init, train, *(cells[init, train, backbone][column] for backbone, column in product(BACKBONES, COLUMNS))]
+            [
+                NAMES[init, train],
+                *(cells[init, train, backbone][column] for backbone, column in product(BACKBONES, COLUMNS)),
+            ]
             for init, train in ROWS
         ],
     )

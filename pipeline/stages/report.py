@@ -18,26 +18,32 @@ def run(stage):
     from ruamel.yaml import YAML
 
     from pipeline.engine.ledger import Ledger
+    from pipeline.reporting.provenance import changed_files, foundation_hashes, stage_runs
     from pipeline.reporting.report import shown_samples, write_report
     from pipeline.reporting.report_sections import sections_of
-    from pipeline.reporting.rows import BACKBONES
     from pipeline.runner import declared_values, git_commit
+    from pipeline.tracking import job_costs
 
     inputs = {path.name: path for path in stage.inputs}
     ledger = Ledger()
     entry = ledger.entries[stage.address]
     values = io.StringIO()
     YAML().dump(declared_values(stage.params, GROUPS), values)
-    sections = sections_of(inputs)
+    clips, runs = stage.params.clips, stage.params.runs
     write_report(
         stage.outputs[0],
         demo="(demo)" in inputs["table3.md"].read_text(),
-        contents=[(section.id, section.title) for section in sections]
-        + [("samples", "Sample videos"), ("provenance", "Where it comes from")],
-        sections=sections,
-        samples=shown_samples(inputs["pairs"], BACKBONES, stage.params.runs),
+        size=f"{clips.height} x {clips.width}",
+        sections=sections_of(inputs, runs),
+        samples=shown_samples(inputs["pairs"], runs),
         commit=git_commit(ledger.root),
-        hashes=ledger.hashes(entry, "inputs"),
+        changed=changed_files(ledger),
+        stages=stage_runs(ledger.entries, job_costs(ledger.root)),
+        hashes={
+            "Clips, encoders, weights, moments and detectors": foundation_hashes(ledger),
+            "Inputs of this page": ledger.hashes(entry, "inputs"),
+            "Code of this page": ledger.hashes(entry, "code"),
+        },
         packages={name: metadata.version(name) for name in PACKAGES},
         parameters=values.getvalue(),
     )

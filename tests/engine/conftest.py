@@ -22,6 +22,7 @@ COPIED = [
     ".dvcignore",
     ".gitignore",
     "answers",
+    "docs/captions",
 ]
 STAND_IN = Path(__file__).with_name("stand_in_stage.py")
 
@@ -76,7 +77,7 @@ class Workspace:
             rule = re.match(r"\s*(?:local)?rule (\w+):", block)
             if rule and rule.group(1) != "all":
                 key = re.search(r"wildcards: key=(\S+)", block)
-                stage = re.sub(r"^metrics_(table3|ucf101|start_grid|timenoise)$", "metrics", rule.group(1))
+                stage = re.sub(r"^metrics_(table3|ucf101|start_grid|timenoise|motion_error)$", "metrics", rule.group(1))
                 jobs.add(f"{stage}@{key.group(1)}" if key else stage)
         return jobs
 

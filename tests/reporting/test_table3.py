@@ -9,6 +9,7 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metric_file import Value
 from pipeline.reporting.published import published_rows
+from pipeline.reporting.ratings import Rating, read_ratings
 from pipeline.reporting.table3 import csv_text, markdown_text
 
 HEADER = (
@@ -76,7 +77,8 @@ def test_only_differences_within_the_spread_are_marked(runs, measured, controls)
 
 def test_demo_detectors_are_named_and_marked_and_published_values_stand_apart(runs, measured, controls):
     ours, theirs = page(runs, measured, controls).split("## Published values: another scale")
-    assert "FVD (demo)" in ours and "demo-conv3d `aaaaaaaaaaaa`" in ours
+    assert "# Table 3 (demo)" in ours and "## FVD, IS and rating (demo)" in ours and "FVD (demo)" not in ours
+    assert "demo-conv3d `aaaaaaaaaaaa`" in ours
     assert "460.3" in theirs and "460.3" not in ours
     assert "demo" not in theirs.lower()
 
@@ -105,11 +107,29 @@ def test_both_controls_and_every_further_run_are_listed(runs, measured, controls
 
 
 def test_ratings_fill_their_column(runs, measured, controls):
-    ratings = {"svd-finetune-standard": 3.25}
+    ratings = {"svd-finetune-standard": Rating(3.25, 3.0, 3.5, 10)}
     row = next(csv.DictReader(io.StringIO(csv_text(runs, measured, ratings))))
     assert row["svd_rating"] == "3.25" and row["dynamicrafter_rating"] == ""
-    assert "no answers of a user study" not in page(runs, measured, controls, ratings)
+    text = page(runs, measured, controls, ratings)
+    assert "| 3.25 (3.00–3.50), n = 10 |" in text
+    assert "no answers of a user study" not in text and "no answers yet for VideoCrafter1, DynamiCrafter." in text
     assert "no answers of a user study" in page(runs, measured, controls)
+
+
+def test_a_rating_of_one_participant_has_no_interval(tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.write_text("run,rating,low,high,participants\na,2.3125,2.05,2.6,10\nb,1.5,,,1\n")
+    assert {run: str(rating) for run, rating in read_ratings(path).items()} == {
+        "a": "2.31 (2.05–2.60), n = 10",
+        "b": "1.50, n = 1",
+    }
+
+
+def test_rows_are_named_as_in_the_other_tables(runs, measured, controls):
+    ours, theirs = page(runs, measured, controls).split("## Published values: another scale")
+    for part in (ours, theirs):
+        for method in ("fine-tuned", "fine-tuned + Analytic-Init", "TimeNoise", "CIL: TimeNoise + Analytic-Init"):
+            assert f"\n| {method} | " in part
 
 
 def test_no_runs_at_all_is_an_error(controls):

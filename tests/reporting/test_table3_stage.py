@@ -36,6 +36,7 @@ def stage(tmp_path, runs, measured, controls):
             training=run.training,
             init=run.init,
             start=SimpleNamespace(ucf101=run.start),
+            motion_bucket=None,
         )
         for name, run in runs.items()
     }
