@@ -61,7 +61,7 @@ def claims_page(verdicts: Sequence[Verdict], seeds: Sequence[SeedResult], design
     intro = (
         f"{BACKBONES[design.backbone]}, {count} seeds ({', '.join(str(seed.seed) for seed in seeds)}), "
         f"{seeds[0].clips} test clips. A seed draws everything anew: the start that is trained from nothing, the order "
-        "of clips, all noises. Settings were tuned on other seeds and frozen before these ran (docs/claims.md). **An "
+        "of clips, all noises. Settings were tuned on other seeds and frozen before these ran. **An "
         "effect above zero is what the claim says**; it holds where its 95 % interval over seeds lies above zero, is "
         "contradicted where it lies below, and is not shown where zero lies in it. Lines are not corrected for their "
         "number."

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.evaluation.metric_file import Measurement
+from pipeline.reporting.methods import METHOD_OF
 from pipeline.reporting.page import is_demo
 from pipeline.reporting.pyplot import pyplot
 from pipeline.reporting.rows import BACKBONES, ROWS, Run, run_of_cell
@@ -48,7 +49,7 @@ def draw_figure(
 
 def _bar(axis, position: float, metric: str, row, run: Run | None, measured: Mapping[str, Measurement]) -> None:
     colour, hatch = STYLES[row]
-    label = f"{row[1]}, {row[0]} start"
+    label = METHOD_OF[row[1], row[0]]
     found = measured[run.name].values.get(metric) if run else None
     if found is None:
         axis.text(position, 0, "too few" if run else "no run", rotation=90, ha="center", va="bottom", fontsize=8)

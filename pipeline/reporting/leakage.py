@@ -149,21 +149,32 @@ def _untrained(axis, probe: Probe) -> None:
 
 
 def draw_strips(path: Path, strips: Sequence[tuple[Probe, np.ndarray]], frames: int = 8) -> None:
-    """Write a PNG: the first clip above, below it the predictions from each t; a block of columns a weights."""
+    """Write a PNG: a row of blocks a backbone; in a block the first clip, below it the predictions from each t."""
     plot = pyplot()
-    strips = [(probe, strip) for probe, strip in strips if strip.size]
-    rows = max(len(strip) for _, strip in strips)
-    size = (2.4 * len(strips) + 0.6, 0.34 * rows + 0.8)
-    figure, axes = plot.subplots(1, len(strips), figsize=size, layout="constrained", squeeze=False)
-    for axis, (probe, strip) in zip(axes[0], strips, strict=True):
-        shown = strip[:, np.linspace(0, strip.shape[1] - 1, frames).round().astype(int)]
-        height, width = shown.shape[2:4]
-        axis.imshow(shown.transpose(0, 2, 1, 3, 4).reshape(len(shown) * height, frames * width, 3))
-        axis.set_yticks([(i + 0.5) * height for i in range(len(shown))], ["clip", *(f"{t:g}" for t in probe.times)])
-        axis.set_xticks([])
-        axis.tick_params(length=0, labelsize=7)
-        title = "perfect denoiser" if probe.weights == "perfect" else probe.weights.removeprefix(f"{probe.backbone}-")
-        axis.set_title(f"{BACKBONES[probe.backbone]}\n{LABELS.get(title, title)}", fontsize=8)
-        axis.spines[:].set_visible(False)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    blocks = {name: [(p, s) for p, s in strips if p.backbone == name and s.size] for name in BACKBONES}
+    blocks = {name: own for name, own in blocks.items() if own}
+    columns = max(len(own) for own in blocks.values())
+    lines = [max(len(strip) for _, strip in own) for own in blocks.values()]
+    figure, axes = plot.subplots(
+        len(blocks), columns, figsize=(2.7 * columns, 0.33 * sum(lines) + 0.6 * len(blocks)), layout="constrained",
+        squeeze=False, gridspec_kw={"height_ratios": lines},
+    )  # fmt: skip
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for row, own in zip(axes, blocks.values(), strict=True):
+        for axis, (probe, strip) in zip(row, own):  # noqa: B905, a backbone may have fewer
+            _block(axis, probe, strip[:, np.linspace(0, strip.shape[1] - 1, frames).round().astype(int)])
+    figure.savefig(path, dpi=130, metadata={"Software": None})
     plot.close(figure)
+
+
+def _block(axis, probe: Probe, shown: np.ndarray) -> None:
+    lines, frames, height, width, _ = shown.shape
+    axis.set_axis_on()
+    axis.imshow(shown.transpose(0, 2, 1, 3, 4).reshape(lines * height, frames * width, 3))
+    axis.set_yticks([(i + 0.5) * height for i in range(lines)], ["clip", *(f"{t:g}" for t in probe.times)])
+    axis.set_xticks([])
+    axis.tick_params(length=0, labelsize=7)
+    name = probe.weights.removeprefix(f"{probe.backbone}-")
+    axis.set_title(f"{BACKBONES[probe.backbone]}, {LABELS.get(name, name)}", fontsize=8)
+    axis.spines[:].set_visible(False)

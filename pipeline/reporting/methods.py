@@ -17,6 +17,21 @@ METHODS = {  # training and initial distribution of each line of the UCF101 tabl
 }
 
 
+METHOD_OF = {training_and_start: method for method, training_and_start in METHODS.items()}
+
+
+def training_of(weights: str) -> str:
+    """``svd-finetune`` without its backbone."""
+    for backbone in BACKBONES:
+        weights = weights.removeprefix(f"{backbone}-")
+    return weights
+
+
+def weights_name(weights: str) -> str:
+    """Weights in the words of the tables: what they are sampled with from the standard start."""
+    return METHOD_OF.get((training_of(weights), "standard"), training_of(weights))
+
+
 OF_STARTS = ("table3", "ucf101", "start_grid")  # groups whose runs differ in their start, at the backbone's own motion
 
 

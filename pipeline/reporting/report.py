@@ -12,13 +12,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from pipeline.reporting.methods import METHODS
+from pipeline.reporting.methods import METHOD_OF, training_of
 from pipeline.reporting.rows import BACKBONES
 
 PICTURES_SHOWN = 4
 FOLDED = ("Controls", "How these numbers were made")  # parts of a page that open on request
 HEADINGS = {"longest_s": "longest job, s", "peak_memory_mb": "peak memory, MB"}
-NAMES = {weights_and_start: method for method, weights_and_start in METHODS.items()}
 
 
 @dataclass(frozen=True)
@@ -142,23 +141,12 @@ def shown_samples(pairs: Path, runs: Mapping[str, object]) -> list[Shown]:
     return found
 
 
-def weights_name(weights: str) -> str:
-    """Weights in the words of the tables: what they are sampled with from the standard start."""
-    return NAMES.get((_training(weights), "standard"), _training(weights))
-
-
 def method_names(names: Iterable[str], runs: Mapping[str, object]) -> dict[str, str]:
     """What each run did, in the words of the tables; several of one method are told apart by their own names."""
     known = {name: runs[name] for name in names if name in runs}
-    methods = {name: NAMES.get((_training(spec.training), spec.init), name) for name, spec in known.items()}
+    methods = {name: METHOD_OF.get((training_of(spec.training), spec.init), name) for name, spec in known.items()}
     counts = Counter((known[name].backbone, method) for name, method in methods.items())
     return {
         name: method if counts[known[name].backbone, method] == 1 else f"{method} ({name})"
         for name, method in methods.items()
     }
-
-
-def _training(weights: str) -> str:
-    for backbone in BACKBONES:
-        weights = weights.removeprefix(f"{backbone}-")
-    return weights

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from pipeline.reporting.methods import weights_name
 from pipeline.reporting.report import (
     after_first_part,
     csv_rows,
@@ -16,7 +17,6 @@ from pipeline.reporting.report import (
     markdown,
     method_names,
     rows_table,
-    weights_name,
 )
 from pipeline.reporting.rows import BACKBONES
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.evaluation.metric_file import Measurement
 from pipeline.reporting import page
+from pipeline.reporting.methods import weights_name
 from pipeline.reporting.pyplot import pyplot
 from pipeline.reporting.rows import BACKBONES
 from pipeline.reporting.sweep import Row
@@ -42,8 +43,9 @@ def draw_start_curves(
                 axis.set_ylabel(title)
             _scale(axis, backbone)
             axis.spines[["top", "right"]].set_visible(False)
-        weights = training.removeprefix(f"{backbone}-")
-        axes[0, place].set_title(f"{BACKBONES[backbone]}, {weights}{' (demo)' if demo else ''}", fontsize=11)
+        axes[0, place].set_title(
+            f"{BACKBONES[backbone]}, {weights_name(training)}{' (demo)' if demo else ''}", fontsize=11
+        )
     handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels())}  # noqa: B905
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=100, metadata={"Software": None})

@@ -7,14 +7,13 @@ from itertools import product
 
 from pipeline.evaluation.metric_file import Measurement
 from pipeline.reporting import page
-from pipeline.reporting.methods import METHODS
+from pipeline.reporting.methods import METHOD_OF
 from pipeline.reporting.numbers import plain
 from pipeline.reporting.ratings import Rating
 from pipeline.reporting.rows import BACKBONES, ROWS, Run, run_of_cell
 
 COLUMNS = ("fvd", "is", "rating")
 SHOWN = ("FVD ↓", "IS ↑", "rating ↓")
-NAMES = {(init, train): method for method, (train, init) in METHODS.items()}
 
 
 def csv_text(runs: Mapping[str, Run], measured: Mapping[str, Measurement], ratings: Mapping[str, Rating]) -> str:
@@ -74,7 +73,7 @@ def _main_table(runs, measured, ratings) -> str:
     header = ["method", *(f"{title} {column}" for title in BACKBONES.values() for column in SHOWN)]
     lines = []
     for init, train in ROWS:
-        cells = [NAMES[init, train]]
+        cells = [METHOD_OF[train, init]]
         for backbone in BACKBONES:
             run = run_of_cell(runs, init, train, backbone)
             baseline = run_of_cell(runs, *ROWS[0], backbone)
@@ -121,7 +120,7 @@ def _published_table(published: list[dict[str, str]]) -> str:
         header,
         [
             [
-                NAMES[init, train],
+                METHOD_OF[train, init],
                 *(cells[init, train, backbone][column] for backbone, column in product(BACKBONES, COLUMNS)),
             ]
             for init, train in ROWS

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.engine.ledger import StageEntry
+from pipeline.reporting.methods import weights_name
 from pipeline.reporting.provenance import changed_files, foundation_hashes, stage_runs
 from pipeline.reporting.report import (
     after_first_part,
@@ -15,7 +16,6 @@ from pipeline.reporting.report import (
     method_names,
     rows_table,
     shown_samples,
-    weights_name,
 )
 from pipeline.reporting.report_sections import _leakage, _study
 from pipeline.tracking import Cost
