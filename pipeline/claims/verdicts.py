@@ -64,7 +64,7 @@ class Verdict:
 
 
 def judge(line: Line, seeds: Sequence[SeedResult]) -> Verdict:
-    """Effect, interval and verdict over at least two seeds."""
+    """Effect, interval and verdict over at least two seeds; an error that is NaN shows nothing."""
     pairs = np.array([line.pair(seed) for seed in seeds], dtype=float)
     effects = (pairs[:, 1] - pairs[:, 0]) * (-1 if line.lower_is_better else 1)
     shared = float(np.mean([line.error(seed) for seed in seeds])) if line.error else 0.0

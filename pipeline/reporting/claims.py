@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -47,11 +48,20 @@ def claims_csv(verdicts: Sequence[Verdict], seeds: Sequence[SeedResult]) -> str:
         writer.writerow(
             [
                 line.claim, line.statement, line.regime, line.measure, line.unit, line.shown_in,
-                *(plain(number) for number in numbers), item.verdict, len(seeds),
+                *(_number(number) for number in numbers), item.verdict, len(seeds),
                 sum(effect > 0 for effect in item.effects), *(plain(effect) for effect in item.effects),
             ]
         )  # fmt: skip
     return out.getvalue()
+
+
+def _number(value: float) -> str:
+    """Empty where there is none: the error of a perfect denoiser of one scene is unknown, and so is the interval."""
+    return plain(value) if math.isfinite(value) else ""
+
+
+def _interval(item: Verdict) -> str:
+    return f"{item.low:+.3g} to {item.high:+.3g}" if math.isfinite(item.low) else "unknown"
 
 
 def claims_page(verdicts: Sequence[Verdict], seeds: Sequence[SeedResult], design, demo: bool) -> str:
@@ -113,7 +123,7 @@ def _table(lines: Sequence[Verdict]) -> str:
             [
                 item.line.statement, item.line.regime, f"{item.line.measure}, {item.line.unit}",
                 plain(item.first, 3), plain(item.second, 3), f"{item.effect:+.3g}",
-                f"{item.low:+.3g} to {item.high:+.3g}",
+                _interval(item),
                 f"{sum(effect > 0 for effect in item.effects)} of {len(item.effects)}", f"**{item.verdict}**",
             ]
             for item in lines

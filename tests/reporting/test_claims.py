@@ -80,6 +80,18 @@ def test_without_a_perfect_denoiser_the_leakage_lines_are_left_out(stage, tmp_pa
     assert "(a)" not in stage.outputs[1].read_text()
 
 
+def test_a_perfect_denoiser_of_one_scene_has_no_error_and_shows_nothing(stage, tmp_path):
+    times, both = [0.7, 0.9], ([1.0], [[0.8]] * 2)
+    write_probe(
+        tmp_path / "one", Probe("dynamicrafter", "perfect", "vp", times, [0.1] * 2, *both, *both, {}), np.zeros(0)
+    )
+    stage.inputs[1] = tmp_path / "one"
+    claims.run(stage)
+    rows = [row for row in csv.DictReader(io.StringIO(stage.outputs[0].read_text())) if row["claim"] == "a"]
+    assert {(row["low"], row["high"], row["verdict"]) for row in rows} == {("", "", "not shown")}
+    assert "| unknown |" in stage.outputs[1].read_text()
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
