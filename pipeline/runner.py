@@ -46,6 +46,7 @@ INFRASTRUCTURE = frozenset(
         "runner",
         "diffusion/source",  # values of switches are parameters; stages that follow them declare it
         "params/base",
+        "params/claims",
         "params/backbones",
         "params/data",
         "params/declared",

@@ -16,6 +16,7 @@ from pipeline.runner import INFRASTRUCTURE
 
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
+JOINED = ("table3", "ucf101", "start_grid", "timenoise", "motion_error", "claims")
 
 
 def run(folder: Path, *command: str, **environment: str) -> str:
@@ -82,8 +83,8 @@ def test_both_engines_give_the_same_ledger_and_reports(by_snakemake, by_dvc):
     for ledger in (by_snakemake_says, by_dvc_says):
         del ledger["stages"]["compute"], ledger["stages"]["report"]  # they tell the time that jobs took
     assert by_snakemake_says == by_dvc_says
-    reports = [f"{name}.{kind}" for name in ("table3", "ucf101", "start_grid", "timenoise") for kind in ("csv", "md")]
-    for report in (*reports, "leakage.csv", "leakage.png", "start_grid.png", "timenoise.png"):
+    reports = [f"{name}.{kind}" for name in JOINED for kind in ("csv", "md")]
+    for report in (*reports, "leakage.csv", "leakage.png", "start_grid.png", "timenoise.png", "claims.png"):
         assert (folder / "reports" / report).read_bytes() == (by_dvc / "reports" / report).read_bytes()
 
 
