@@ -102,7 +102,11 @@ def test_a_perfect_denoiser_of_one_scene_has_no_error_and_shows_nothing(stage, t
     ],
 )
 def test_a_claim_holds_only_where_every_line_does(lines, expected):
-    assert claim_verdict([SimpleNamespace(verdict=each) for each in lines]) == expected
+    def item(verdict, premise=False):
+        return SimpleNamespace(verdict=verdict, line=SimpleNamespace(premise=premise))
+
+    assert claim_verdict([item(each) for each in lines]) == expected
+    assert claim_verdict([*map(item, lines), item("holds", premise=True)]) == expected, "a premise is no claim"
 
 
 @pytest.mark.parametrize(
