@@ -39,8 +39,8 @@ def claims_csv(verdicts: Sequence[Verdict], seeds: Sequence[SeedResult]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         [
-            "claim", "premise", "statement", "regime", "measure", "unit", "shown_in", "before", "after", "effect", "low",
-            "high", "verdict", "seeds", "seeds_in_favour", *(f"seed_{seed.seed}" for seed in seeds),
+            "claim", "premise", "statement", "regime", "measure", "unit", "shown_in", "before", "after", "effect",
+            "low", "high", "verdict", "seeds", "seeds_in_favour", *(f"seed_{seed.seed}" for seed in seeds),
         ]
     )  # fmt: skip
     for item in verdicts:
