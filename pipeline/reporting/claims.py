@@ -160,14 +160,17 @@ def draw_claims(path: Path, verdicts: Sequence[Verdict]) -> None:
         for item in verdicts
     ]
     axis.set_yticks([-place for place in range(len(verdicts))], labels, fontsize=8)
+    axis.set_ylim(0.7 - len(verdicts), 0.7)
     axis.set_xscale("symlog", linthresh=10)
-    ticks = (-100, -30, -10, -5, 0, 5, 10, 30, 100)
-    axis.set_xticks(ticks, [f"{tick:+d} %" if tick else "0" for tick in ticks], fontsize=8)
+    limits = axis.get_xlim()
+    ticks = (-300, -100, -30, -10, 0, 10, 30, 100, 300, 1000)
+    axis.set_xticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks], fontsize=8)
+    axis.set_xlim(limits)
     axis.minorticks_off()
     axis.axvline(0, color="#999999", linewidth=0.8)
     axis.grid(axis="x", color="#eeeeee", linewidth=0.8)
     axis.set_axisbelow(True)
-    axis.set_xlabel("effect as a share of the value before; above zero is what the claim says")
+    axis.set_xlabel("effect, % of the value before (above zero: as claimed)", fontsize=9)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
     for verdict, colour in COLOURS.items():
