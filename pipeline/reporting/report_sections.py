@@ -84,7 +84,9 @@ def sections_of(inputs: Mapping[str, Path], runs: Mapping[str, object]) -> list[
                     "Curves of the predictions' motion over t, a column a backbone",
                     "Motion of one-step predictions over time. Above: as a share of the clip's own. Below: how much of "
                     "the clip's own motion they follow (0: the noisy clip is ignored). Dashed: the perfect denoiser. "
-                    "Bands: 95 % over clips. Grey: noise levels that training hardly ever drew, if there are any.",
+                    "Bands: 95 % over clips. Grey: noise levels that training hardly ever drew, if there are any. "
+                    "VideoCrafter1 predicts the noise: its estimate of the clip divides by a number that goes to 0.07, "
+                    "and what moves above 1 there are its errors.",
                 ),
                 figure(
                     "leakage_strips.png",
