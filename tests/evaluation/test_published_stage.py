@@ -141,7 +141,7 @@ def test_every_metric_file_names_weights_protocol_count_stride_and_seeds(
     assert (by_role["fvd"]["name"], by_role["is"]["name"]) == ("i3d-kinetics400", "c3d-ucf101")
     assert "short side to 224" in by_role["fvd"]["protocol"] and len(by_role["fvd"]["hash"]) == 64
     assert (found.count, found.reference_count) == (5, 6)
-    assert found.details[0] == {"set": "samples", "fps": [3.0], "strides": [3], "seeds": [7]}
+    assert found.details[0] == {"set": "samples", "fps": [3.0], "strides": [3], "seeds": [7], "motion_bucket": None}
     assert found.values["fvd"].value > 0 and 1 <= found.values["is"].value <= 101
 
 
