@@ -12,10 +12,10 @@ def center(fraction: Tensor, exponent: float, mu_max: float = 1.0) -> Tensor:
     return mu_max * (2 * fraction**exponent - 1)
 
 
-def density(level: Tensor, fraction: Tensor, beta_max: float, exponent: float) -> Tensor:
+def density(level: Tensor, fraction: Tensor, beta_max: float, exponent: float, mu_max: float = 1.0) -> Tensor:
     """p_t(beta) of equation (6) for 0 < beta < beta_max."""
     logit = (level / (beta_max - level)).log()
-    normal = (-0.5 * (logit - center(fraction, exponent)).square()).exp() / math.sqrt(2 * math.pi)
+    normal = (-0.5 * (logit - center(fraction, exponent, mu_max)).square()).exp() / math.sqrt(2 * math.pi)
     return normal * beta_max / (level * (beta_max - level))
 
 

@@ -69,7 +69,7 @@ def draw_noise_levels(path: Path, backbones, trainings, profiles: Mapping[str, M
         2, len(profiles), figsize=(4.6 * len(profiles), 8), layout="constrained", squeeze=False
     )
     for place, (backbone, own) in enumerate(profiles.items()):
-        _density(axes[0, place], backbone, backbones[backbone].process, trainings)
+        _density(axes[0, place], backbone, backbones[backbone], trainings)
         for name, profile in own.items():
             axes[1, place].plot((np.arange(BINS) + 0.5) / BINS, profile.median, label=name, linewidth=1.3)
         axes[1, place].set_xlabel("share of training draws with a smaller t")
@@ -81,7 +81,7 @@ def draw_noise_levels(path: Path, backbones, trainings, profiles: Mapping[str, M
     plot.close(figure)
 
 
-def _density(axis, backbone: str, process, trainings) -> None:
+def _density(axis, backbone: str, settings, trainings) -> None:
     """Equation (6) of the backbone's first TimeNoise training, over the quantiles of its training times."""
     training = next(
         (t for t in trainings.values() if t.backbone == backbone and t.condition_noise.kind == "timenoise"), None
@@ -90,11 +90,12 @@ def _density(axis, backbone: str, process, trainings) -> None:
     if training is None:
         axis.text(0.5, 0.5, "no TimeNoise training", ha="center", transform=axis.transAxes)
         return
-    schedule, noise = make_schedule(training.process.applied_to(process)), training.condition_noise
+    schedule, noise = make_schedule(training.process.applied_to(settings.process)), training.condition_noise
     draws = schedule.sample_time(20_000, torch.Generator().manual_seed(0)).sort().values
     t = draws[torch.linspace(0, len(draws) - 1, LEVELS).long()]
     level = torch.linspace(0, noise.beta_max, LEVELS + 2)[1:-1]
-    values = density(level[:, None], schedule.fraction(t)[None, :], noise.beta_max, noise.exponent)
+    mu_max = mu_max_of(training, settings.family)
+    values = density(level[:, None], schedule.fraction(t)[None, :], noise.beta_max, noise.exponent, mu_max)
     extent = (0, 1, 0, noise.beta_max)
     axis.imshow(values, origin="lower", aspect="auto", extent=extent, cmap="viridis", vmax=float(values.quantile(0.99)))
     ticks = np.array([0.05, 0.25, 0.5, 0.75, 0.95])

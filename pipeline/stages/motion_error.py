@@ -1,9 +1,7 @@
 """Join the runs that ask for a motion: how far the motion score of what comes out is from the one asked for."""
 
-from pipeline.evaluation.metric_file import read_metrics
-from pipeline.reporting.measured import read_measured
+from pipeline.reporting.measured import read_runs
 from pipeline.reporting.methods import motion_error_rows
-from pipeline.reporting.rows import runs_of
 from pipeline.reporting.sweep import sweep_csv, sweep_page
 
 INTRO = (
@@ -20,10 +18,8 @@ def add_arguments(parser):
 
 
 def run(stage):
-    controls_file, *folders = stage.inputs
-    runs = runs_of(stage.params.runs)
-    measured, controls = read_measured(folders, runs, stage.log), read_metrics(controls_file)
-    rows = motion_error_rows({name: run for name, run in runs.items() if name in measured}, measured)
+    runs, measured, controls = read_runs(stage)
+    rows = motion_error_rows(runs, measured)
     table, page = stage.outputs
     table.write_text(sweep_csv(rows, measured))
     page.write_text(sweep_page("Motion score error", INTRO, "", rows, measured, controls, []))

@@ -1,10 +1,8 @@
 """Join the metric files into the sweep of start times: csv, page and curves of both starts over M."""
 
-from pipeline.evaluation.metric_file import read_metrics
-from pipeline.reporting.measured import read_measured
+from pipeline.reporting.measured import read_runs
 from pipeline.reporting.methods import start_rows
 from pipeline.reporting.published import published_rows
-from pipeline.reporting.rows import runs_of
 from pipeline.reporting.start_curves import draw_start_curves
 from pipeline.reporting.sweep import sweep_csv, sweep_page
 
@@ -20,10 +18,8 @@ def add_arguments(parser):
 
 
 def run(stage):
-    controls_file, *folders = stage.inputs
-    runs = runs_of(stage.params.runs)
-    measured, controls = read_measured(folders, runs, stage.log), read_metrics(controls_file)
-    rows = start_rows({name: run for name, run in runs.items() if name in measured})
+    runs, measured, controls = read_runs(stage)
+    rows = start_rows(runs)
     published = [row for row in published_rows() if row["table"] in ("naive_start", "start_grid")]
     table, page, figure = stage.outputs
     table.write_text(sweep_csv(rows, measured))

@@ -3,11 +3,10 @@
 Reads metrics of the rows at the standard start; the levels are drawn from the parameters alone.
 """
 
-from pipeline.evaluation.metric_file import read_metrics
-from pipeline.reporting.measured import read_measured
+from pipeline.reporting.measured import read_runs
 from pipeline.reporting.methods import condition_noise_rows
 from pipeline.reporting.noise_levels import draw_noise_levels, profiles_of, rise_table
-from pipeline.reporting.rows import BACKBONES, runs_of
+from pipeline.reporting.rows import BACKBONES
 from pipeline.reporting.sweep import sweep_csv, sweep_page
 
 INTRO = (
@@ -26,10 +25,9 @@ def add_arguments(parser):
 
 
 def run(stage):
-    controls_file, *folders = stage.inputs
-    runs, trainings, backbones = runs_of(stage.params.runs), stage.params.trainings, stage.params.backbones
-    measured, controls = read_measured(folders, runs, stage.log), read_metrics(controls_file)
-    rows = condition_noise_rows({name: run for name, run in runs.items() if name in measured}, trainings)
+    runs, measured, controls = read_runs(stage)
+    trainings, backbones = stage.params.trainings, stage.params.backbones
+    rows = condition_noise_rows(runs, trainings)
     profiles = {
         name: profiles_of(name, backbones[name].family, backbones[name].process, trainings)
         for name in BACKBONES

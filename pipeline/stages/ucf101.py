@@ -1,10 +1,8 @@
 """Join the metric files into the UCF101 table: original and fine-tuned weights, each with and without the two mends."""
 
-from pipeline.evaluation.metric_file import read_metrics
-from pipeline.reporting.measured import read_measured
+from pipeline.reporting.measured import read_runs
 from pipeline.reporting.methods import ucf101_rows
 from pipeline.reporting.published import published_rows
-from pipeline.reporting.rows import runs_of
 from pipeline.reporting.sweep import sweep_csv, sweep_page
 
 INTRO = (
@@ -19,10 +17,8 @@ def add_arguments(parser):
 
 
 def run(stage):
-    controls_file, *folders = stage.inputs
-    runs = runs_of(stage.params.runs)
-    measured, controls = read_measured(folders, runs, stage.log), read_metrics(controls_file)
-    rows = ucf101_rows({name: run for name, run in runs.items() if name in measured})
+    runs, measured, controls = read_runs(stage)
+    rows = ucf101_rows(runs)
     published = [row for row in published_rows() if row["table"] in ("ucf101", "table3")]
     table, page = stage.outputs
     table.write_text(sweep_csv(rows, measured))
