@@ -5,8 +5,10 @@ Snakemake, the runner and the tests use this; nothing else looks into dvc.yaml.
 
 import logging
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from pipeline.errors import PipelineError
@@ -33,9 +35,9 @@ class StageEntry:
 
 
 class Ledger:
-    """The stages of one repository."""
+    """The stages of one repository. ``locked``: wait for other processes of this host; elsewhere nobody writes it."""
 
-    def __init__(self, root: Path | str = "."):
+    def __init__(self, root: Path | str = ".", locked: bool = True):
         os.environ.setdefault("DVC_NO_ANALYTICS", "1")
         from dvc.exceptions import DvcException, NotDvcRepoError
         from dvc.repo import Repo
@@ -43,7 +45,7 @@ class Ledger:
         logging.getLogger("dvc").setLevel(logging.ERROR)
         try:
             self.repo = Repo(str(root), _wait_for_lock=True)
-            with self.repo.lock:  # dvc.lock is rewritten in place by other jobs
+            with self.repo.lock if locked else nullcontext():  # dvc.lock is rewritten in place by other jobs
                 self._stages = list(self.repo.index.stages)
         except NotDvcRepoError as error:
             raise PipelineError(f"{error}; run this in the project's folder (without git: see README)") from None
@@ -136,10 +138,10 @@ class Ledger:
                 return stale
             stale |= more
 
-    def hashes(self, entry: StageEntry, kind: str) -> dict[str, str]:
+    def hashes(self, entry: StageEntry, kind: str, only: tuple[str, ...] | None = None) -> dict[str, str]:
         """Content hashes of a job's ``inputs``, ``code`` or ``outputs`` as DVC computes them (cached by mtime)."""
-        wanted = set(getattr(entry, kind))
-        stage = next(stage for stage in self._stages if stage.name == entry.address)
+        wanted = set(getattr(entry, kind) if only is None else only)
+        stage = self._stage(entry)
         candidates = stage.outs if kind == "outputs" else stage.deps
         found = {}
         for item in candidates:
@@ -147,3 +149,47 @@ class Ledger:
             if path in wanted and item.exists:
                 found[path] = str(item.get_hash().value)
         return found
+
+    def _stage(self, entry: StageEntry):
+        return self._stages_by_name[entry.address]
+
+    @cached_property
+    def _stages_by_name(self) -> dict:
+        return {stage.name: stage for stage in self._stages}
+
+    def in_order(self) -> list[StageEntry]:
+        """Every job after those whose outputs it reads."""
+        upstream = {
+            address: {
+                owner.address
+                for path in entry.inputs
+                for made in self.upstream_paths(path)
+                if (owner := self.producer(made))
+            }
+            for address, entry in self.entries.items()
+        }
+        return [self.entries[address] for address in TopologicalSorter(upstream).static_order()]
+
+    def records(self, entry: StageEntry, outputs: dict[str, str]) -> bool:
+        """Whether dvc.lock says that the job's outputs have these content hashes."""
+        recorded = {self._relative(out.fs_path): str(out.hash_info.value) for out in self._stage(entry).outs}
+        return recorded == outputs
+
+    def commit(self, entry: StageEntry) -> None:
+        """Enter a job that was done without DVC, with its inputs and outputs as they are now."""
+        self.repo.commit(entry.address, force=True, relink=False)
+
+    def settled(self, entry: StageEntry) -> bool:
+        """Whether DVC would not run the job's command now: nothing has changed, or its run cache has the result."""
+        from dvc.stage.cache import RunCacheNotFoundError
+
+        stage = self._stage(entry)
+        with self.repo.lock:
+            if not stage.changed():
+                return True
+            stage.save_deps()
+            try:
+                self.repo.stage_cache.restore(stage, dry=True)
+            except RunCacheNotFoundError:
+                return False
+        return True

@@ -150,6 +150,16 @@ class Survey(Group):
         return pairs
 
 
+class Shards(Group):
+    """Into how many jobs Snakemake divides one job of these stages; DVC does them in one go."""
+
+    preprocess: Positive
+    latents: Positive
+    moments: Positive
+    sample: Positive
+    features: Positive
+
+
 class Runtime(Group):
     """Cannot change a result: readable by every stage, declared by none."""
 
@@ -157,3 +167,4 @@ class Runtime(Group):
     workers: Annotated[int, Field(ge=0)]  # 0: one a core
     log_level: Literal["DEBUG", "INFO", "WARNING"]
     accelerate_config: str
+    shards: Shards
