@@ -36,8 +36,8 @@ def make_parts(
     rows: Iterable[Row], videos: Path, rule: ClipRule, pictures: bool, parts: Parts, rows_per_part: int, workers: int
 ) -> int:
     """Make the parts that are wanted, each of ``rows_per_part`` rows of the listing; returns how many there are."""
-    seen = _Counted(rows)
-    wanted = (row for row in seen if parts.wanted(row.number // rows_per_part))
+    seen, is_wanted = _Counted(rows), functools.cache(parts.wanted)  # once a part: none is taken in half
+    wanted = (row for row in seen if is_wanted(row.number // rows_per_part))
     work = functools.partial(take_clips, videos=videos, rule=rule, pictures=pictures)
     answers = tqdm(map_in_order(work, wanted, workers, SECONDS), unit="row", disable=None)
     for number, answered in groupby(answers, key=lambda answer: answer[0].number // rows_per_part):
