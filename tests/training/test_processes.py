@@ -77,6 +77,7 @@ def test_added_gradients_are_those_of_the_whole_batch_in_float64(learning, switc
     step_of = TrainingStep(
         backbone, schedule, make_condition_noise(TIMENOISE), switches(family), latents.null()
     ).double()
+    step_of.double()
     for value in backbone.parameters():  # no branch at zero
         torch.nn.init.normal_(value, std=0.05)
     order = clip_order(settings.seed, 0, 5, len(latents))
