@@ -74,10 +74,8 @@ def test_added_gradients_are_those_of_the_whole_batch_in_float64(learning, switc
     settings, latents, schedule = settings_of(job), LatentSet(Path(job.latents)), make_schedule(job.process)
     torch.manual_seed(0)
     backbone = build(family, job.model).train()
-    step_of = TrainingStep(
-        backbone, schedule, make_condition_noise(TIMENOISE), switches(family), latents.null()
-    ).double()
-    step_of.double()
+    noise = make_condition_noise(TIMENOISE)
+    step_of = TrainingStep(backbone, schedule, noise, switches(family), latents.null()).double()
     for value in backbone.parameters():  # no branch at zero
         torch.nn.init.normal_(value, std=0.05)
     order = clip_order(settings.seed, 0, 5, len(latents))
