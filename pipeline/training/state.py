@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import IO
 
 import torch
@@ -51,7 +52,7 @@ def load_state(path: Path, mapped: bool) -> dict | None:
         return None
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
         raise PipelineError(
             f"{path} is damaged ({_first_line(error)}); delete it, and the training begins anew"
         ) from None
