@@ -101,9 +101,9 @@ def batches_of(
     first: int,
     cut: list[range],
     count: int,
-    depth: int | None = None,
+    early: int = CLIPS_AHEAD,
 ) -> Iterator[Batch]:
-    """This process' batches from step ``first`` on, one a pass; threads read ``depth`` passes in advance.
+    """This process' batches from step ``first`` on, one a pass; threads read about ``early`` clips in advance.
 
     ``cut``: places in the batch of each pass of a step; ``count``: clips of the set.
     """
@@ -113,7 +113,7 @@ def batches_of(
         for order in [clip_order(settings.seed, step, settings.batch_size, count)]
         for places in cut
     )
-    return ahead(tasks, max(2, CLIPS_AHEAD // len(cut[0])), THREADS)
+    return ahead(tasks, math.ceil(early / len(cut[0])), THREADS)
 
 
 def _read(backbone, schedule, latents, settings, step: int, positions: list[int], pin: bool) -> Batch:
