@@ -13,11 +13,11 @@ from tests.training.launching import ROOT, finish, logged, said
 
 CONFIGS = ROOT / "envs/accelerate"
 WORKER = ["pipeline.training.worker", "job.json"]
-SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "node[07-08]", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"}
+SLURM = {"SLURM_JOB_ID": "4711", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"}
 
 
 def command(config: str, environment: dict, hosts=("localhost", "node08")) -> list[str]:
-    return launch_command(CONFIGS / f"{config}.yaml", WORKER, environment, lambda nodes: list(hosts), "python")
+    return launch_command(CONFIGS / f"{config}.yaml", WORKER, environment, lambda job: list(hosts), "python")
 
 
 def test_every_config_of_the_folder_says_how_many_processes_and_machines():
@@ -55,7 +55,7 @@ def test_a_node_whose_name_means_nothing_is_met_at_its_number(monkeypatch):
     monkeypatch.setattr(nodes.socket, "gethostbyname", unknown)
     line = command("two_nodes", SLURM)
     assert line[line.index("--main_process_ip") + 1] == "10.0.0.7"
-    line = command("two_nodes", {name: SLURM[name] for name in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST")})
+    line = command("two_nodes", {"SLURM_JOB_ID": "4711"})
     assert line[line.index("--main_process_ip") + 1] == "localhost"
 
 
@@ -89,6 +89,14 @@ def test_workers_of_a_cpu_config_stay_on_the_cpu():
     assert launch_environment(CONFIGS / "gpu.yaml", {"A": "b"}) == {"A": "b"}
 
 
+def test_on_several_nodes_srun_is_told_nothing_of_the_step_that_it_is_started_in():
+    """Snakemake runs a job in a step of one task on one node, and srun takes its defaults from the environment."""
+    step = {"SLURM_NTASKS": "1", "SLURM_JOB_NODELIST": "node07", "SLURM_CPU_BIND": "quiet", "PATH": "/bin"}
+    kept = {"SLURM_JOB_ID": "4711", "SLURM_CONF": "own.conf", "PATH": "/bin"}
+    assert launch_environment(CONFIGS / "two_nodes.yaml", {**step, **kept}) == kept
+    assert launch_environment(CONFIGS / "gpu.yaml", {**step, **kept}) == {**step, **kept}
+
+
 SRUN = """#!/bin/sh
 # Stands in for Slurm: starts the task of every node here.
 echo "srun $*" >&2
@@ -97,18 +105,22 @@ for node in $(seq 0 $((count - 1))); do SLURM_NODEID=$node "$@" & tasks="$tasks 
 for task in $tasks; do wait $task || failed=1; done
 exit ${failed:-0}
 """
+SCONTROL = """#!/bin/sh
+case "$2" in job) echo "JobId=$4 ReqNodeList=(null) NodeList=node[07-08] BatchHost=node07";;
+hostnames) [ "$3" = "node[07-08]" ] && printf 'localhost\\nnode08\\n';; esac
+"""
 
 
-def test_two_nodes_train_as_one_process(make_job, tmp_path, monkeypatch):
+def test_two_nodes_train_as_one_process(make_job, tmp_path):
     """accelerate for real, Slurm by stand-ins."""
     tools: Path = tmp_path / "bin"
     tools.mkdir()
-    for name, text in (("srun", SRUN), ("scontrol", "#!/bin/sh\nprintf 'localhost\\nnode08\\n'\n")):
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     one, two = make_job("svd", "one"), make_job("svd", "two")
     train(one)
     port = str(torch.randint(12000, ()).item())  # of the job: not that of a test beside this one
-    finish(two, "two_nodes_cpu", PATH=f"{tools}:/usr/bin:/bin", SLURM_JOB_ID=port, SLURM_JOB_NODELIST="node[07-08]")
+    finish(two, "two_nodes_cpu", PATH=f"{tools}:/usr/bin:/bin", SLURM_JOB_ID=port, SLURM_JOB_NODELIST="node07")
     assert "srun --overlap --nodes=2" in said(two)
     assert logged(two) == pytest.approx(logged(one), rel=1e-5)
