@@ -205,14 +205,20 @@ class Ledger:
         self.repo.commit(entry.address, force=True, relink=False)
 
     def settled(self, entry: StageEntry) -> bool:
-        """Whether DVC would not run the job's command now: nothing has changed, or its run cache has the result."""
+        """Whether DVC would not run the job's command now: nothing has changed, or its run cache has the result.
+
+        Afterwards the ledger knows this job's inputs as they are now, and no longer what dvc.lock says of it.
+        """
         from dvc.stage.cache import RunCacheNotFoundError
+        from dvc_data.hashfile.hash_info import HashInfo
 
         stage = self._stage(entry)
         with self.repo.lock:
             if not stage.changed():
                 return True
             stage.save_deps()
+            for out in stage.outs:  # else DVC takes dvc.lock's outputs for those of the new inputs
+                out.hash_info = HashInfo()
             try:
                 self.repo.stage_cache.restore(stage, dry=True)
             except RunCacheNotFoundError:
