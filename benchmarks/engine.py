@@ -9,11 +9,10 @@ Goal: each within 60 s. Baseline of the ratio: the same with no shards, in the s
 
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from project import ROOT, clone, seconds
+from project import ENVIRONMENT, ROOT, clone, seconds
 
 DIVISIONS = (  # shards of one job of each stage
     {},
@@ -22,6 +21,11 @@ DIVISIONS = (  # shards of one job of each stage
     {"preprocess": 100, "sample": 15},
 )
 GOAL_S = 60
+WORLD = (
+    "webvid/results_2M_train.csv", "webvid/videos/1.mp4", "ucf101/ucfTrainTestlist/trainlist01.txt",
+    "ucf101/ucfTrainTestlist/testlist01.txt", "ucf101/UCF-101/1.avi", "imagebench/prompts.csv",
+    "imagebench/images/1.png",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -39,9 +43,8 @@ def main() -> None:
             print(f"{shards:7d} {numbers[0]:14.1f} {numbers[1]:9.1f} {numbers[2]:11.1f}", flush=True)
         first, last = curves[0], curves[-1]
         ratios = ", ".join(f"{b / a:.2f}" for a, b in zip(first[1:], last[1:], strict=True))
-        print(
-            f"{last[0]} shards against none: {ratios} times; worst {max(map(max, (c[1:] for c in curves))):.0f} s of {GOAL_S}"
-        )
+        worst = max(max(curve[1:]) for curve in curves)
+        print(f"{last[0]} shards against none: {ratios} times; worst {worst:.0f} s of {GOAL_S}")
         draw(curves)
 
 
@@ -52,7 +55,6 @@ def short(stage: str) -> str:
 
 def stand_in_outputs(folder: Path) -> list:
     """Write an output of some bytes for every job, and enter all into dvc.lock."""
-    sys.path.insert(0, str(ROOT))
     from pipeline.engine.ledger import Ledger
 
     entries = Ledger(folder).in_order()
@@ -66,19 +68,11 @@ def stand_in_outputs(folder: Path) -> list:
                 out.mkdir(parents=True, exist_ok=True)
                 (out / "part").write_text(str(number))
         if entry.name == "world":
-            for path in ("webvid/results_2M_train.csv", "webvid/videos/1.mp4", "ucf101/ucfTrainTestlist/trainlist01.txt",
-                         "ucf101/ucfTrainTestlist/testlist01.txt", "ucf101/UCF-101/1.avi", "imagebench/prompts.csv",
-                         "imagebench/images/1.png"):  # fmt: skip
+            for path in WORLD:
                 (folder / "data/world" / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / "data/world" / path).write_text(path)
-    subprocess.run(["dvc", "commit", "--force", "--quiet"], cwd=folder, check=True, env=environment())
+    subprocess.run(["dvc", "commit", "--force", "--quiet"], cwd=folder, check=True, env=ENVIRONMENT)
     return entries
-
-
-def environment() -> dict:
-    import os
-
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 def measure(folder: Path, division: dict[str, int]) -> tuple[float, float, float]:
