@@ -10,24 +10,24 @@ stage at once. disk: every stage of the smoke preset is first run with no space 
 """
 
 import argparse
-import os
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import psutil
-from project import clone
+from project import ENVIRONMENT, clone
 from ruamel.yaml import YAML
 
+from pipeline.data.listings import read_listing
 from pipeline.data.schema import read_rejects
 from pipeline.engine.journal import read_journal
 from pipeline.engine.ledger import Ledger
+from pipeline.params.file import load_params
 
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PIPELINE_TRACKING": "off"}
+UNTRACKED = {**ENVIRONMENT, "PIPELINE_TRACKING": "off"}
 BALLAST = "ballast"
 
 
@@ -46,7 +46,7 @@ def main() -> int:
 
 def start(folder: Path, *command: str) -> subprocess.Popen:
     log = (folder.parent / f"{folder.name}.log").open("a")
-    return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT)
+    return subprocess.Popen(command, cwd=folder, env=UNTRACKED, stdout=log, stderr=subprocess.STDOUT)
 
 
 def kills(scratch: Path, count: int, chance: random.Random, target: str) -> int:
@@ -72,7 +72,7 @@ def kills(scratch: Path, count: int, chance: random.Random, target: str) -> int:
 
 
 def disturb(process, wanted, after: float, chance, twice: list) -> str | None:
-    """Let a run go on for ``after`` seconds and kill ``wanted``; wait for all its processes. Returns what was killed."""
+    """Let a run go on for ``after`` seconds, kill ``wanted``, wait for all its processes; returns what was killed."""
     deadline, hit, family = time.monotonic() + after, None, {}
     while process.poll() is None:
         running = psutil.Process(process.pid).children(recursive=True) if psutil.pid_exists(process.pid) else []
@@ -121,25 +121,20 @@ def verdict(whole: Path, broken: Path, twice: list[str]) -> int:
 def locked(folder: Path) -> dict[str, list]:
     """What dvc.lock says of every job's outputs."""
     stages = YAML(typ="safe").load((folder / "dvc.lock").read_text())["stages"]
-    jobs = Ledger(folder).entries
-    return {
-        name: stage["outs"]
-        for name, stage in stages.items()
-        if name in jobs and (folder / stage["outs"][0]["path"]).exists()
-    }
+    present = {name for name, entry in Ledger(folder).entries.items() if (folder / entry.outputs[0]).exists()}
+    return {name: stage["outs"] for name, stage in stages.items() if name in present}
 
 
 def rows_lost(clips: Path) -> int:
     """Row numbers missing or double among rejects and sources of one clips folder; its windows count once."""
     import pyarrow.parquet as pq
 
-    from pipeline import presets
-
-    spec = presets.read(clips.parents[1] / "params.yaml")["clip_sets"][clips.name]
-    listing = (clips.parents[1] / spec["listing"]).read_text().strip().splitlines()
-    rows = len(listing) - (spec["layout"] != "ucf101")
-    first = sum(sum(w == 0 for w in pq.read_table(path)["window"].to_pylist()) for path in clips.glob("part-*.parquet"))
-    return abs(rows - first - len(read_rejects(clips)))
+    project = clips.parents[1]
+    spec = load_params(project / "params.yaml").clip_sets[clips.name]
+    listing, videos = project / spec.listing, project / spec.videos
+    rows = sum(1 for _ in read_listing(spec.layout, listing, videos, spec.columns, clips.name))
+    windows = [window for path in clips.glob("part-*.parquet") for window in pq.read_table(path)["window"].to_pylist()]
+    return abs(rows - windows.count(0) - len(read_rejects(clips)))
 
 
 def full_disk(scratch: Path) -> int:
@@ -174,7 +169,7 @@ def fails_without_space(folder: Path, mount: Path, command: list[str], entry) ->
             pass
     log = mount.parent / "full.log"
     with log.open("w") as file:
-        code = subprocess.run(command, cwd=folder, env=ENVIRONMENT, stdout=file, stderr=subprocess.STDOUT).returncode
+        code = subprocess.run(command, cwd=folder, env=UNTRACKED, stdout=file, stderr=subprocess.STDOUT).returncode
     ballast.unlink()
     left = [path for path in entry.outputs if (folder / path).exists()]
     partial = list(folder.rglob(".*.partial*"))
