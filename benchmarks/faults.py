@@ -1,10 +1,11 @@
 """Random kills over a real run, each resumed; a disk that is full for every stage's writer.
 
-    python benchmarks/faults.py kills [--count 20] [--seed 0] [--target reports/table3.csv]
+    python benchmarks/faults.py kills [--count 20] [--seed 0] [--target reports/table3.csv] [--slurm]
     python benchmarks/faults.py disk       # root: mounts a small file system
 
 kills: the smoke preset undisturbed, then in another clone killed at random times: a stage's process, or Snakemake with
-its jobs orphaned. Says whether checkpoints, samples, metrics and tables are those of the undisturbed run (content
+its jobs orphaned; with --slurm through the two nodes of tests/slurm (root), where orphans run on, and slurmd dies, too.
+Says whether checkpoints, samples, metrics and tables are those of the undisturbed run (content
 hashes of every output in dvc.lock), whether anything finished was done again, and whether two processes ever wrote one
 stage at once. disk: every stage of the smoke preset is first run with no space left, then with space.
 """
@@ -12,13 +13,14 @@ stage at once. disk: every stage of the smoke preset is first run with no space 
 import argparse
 import random
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import psutil
-from project import ENVIRONMENT, clone
+from project import ENVIRONMENT, ROOT, clone
 from ruamel.yaml import YAML
 
 from pipeline.data.listings import read_listing
@@ -37,10 +39,16 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20, help="kills")
     parser.add_argument("--seed", type=int, default=0, help="of times and victims")
     parser.add_argument("--target", default="reports/table3.csv")
+    parser.add_argument("--slurm", action="store_true", help="the disturbed run through Slurm")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         if args.what == "kills":
-            return kills(Path(scratch), args.count, random.Random(args.seed), args.target)
+            cluster = start_cluster(Path(scratch)) if args.slurm else None
+            try:
+                return kills(Path(scratch), args.count, random.Random(args.seed), args.target, cluster)
+            finally:
+                if cluster:
+                    cluster.stop()
         return full_disk(Path(scratch))
 
 
@@ -49,53 +57,88 @@ def start(folder: Path, *command: str) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=folder, env=UNTRACKED, stdout=log, stderr=subprocess.STDOUT)
 
 
-def kills(scratch: Path, count: int, chance: random.Random, target: str) -> int:
+def start_cluster(scratch: Path):
+    """Two nodes on this machine."""
+    sys.path.insert(0, str(ROOT))
+    from tests.slurm.cluster import Cluster
+
+    cluster = Cluster(scratch / "cluster")
+    cluster.start()
+    UNTRACKED["SLURM_CONF"] = str(cluster.conf)
+    return cluster
+
+
+def kills(scratch: Path, count: int, chance: random.Random, target: str, cluster) -> int:
     command = ["snakemake", "--cores", "2", target]
     whole = clone(scratch / "whole", "smoke")
     began = time.monotonic()
     assert start(whole, *command).wait() == 0, (scratch / "whole.log").read_text()[-3000:]
     seconds = time.monotonic() - began
-    print(f"undisturbed: {seconds:.0f} s")
+    print(f"undisturbed: {seconds:.0f} s", flush=True)
     broken = clone(scratch / "broken", "smoke")
+    victims = ["a job", "Snakemake"] + (["slurmd"] if cluster else [])
+    if cluster:
+        quick = ["--slurm-init-seconds-before-status-checks", "2"]
+        command = ["snakemake", "--profile", "profiles/slurm", *quick, target]
     done, twice = Counter(), []
     while True:
         process = start(broken, *command)
-        wanted = chance.choice(["a job", "Snakemake"]) if sum(done.values()) < count else None
-        hit = disturb(process, wanted, 5 + chance.uniform(0, 2 * seconds / count), chance, twice)
+        wanted = chance.choice(victims) if sum(done.values()) < count else None
+        after = 10 + chance.uniform(0, 2 * seconds / count)
+        hit = disturb(process, wanted, after, chance, twice, broken, cluster)
+        if hit:
+            done[hit] += 1
+            print(f"kill {sum(done.values())}: {hit}", flush=True)
         if process.poll() == 0:
             break
-        done[hit or "nothing: it had failed by itself"] += hit is not None
         assert hit, (scratch / "broken.log").read_text()[-3000:]
-        print(f"kill {sum(done.values())}: {hit}", flush=True)
     print(f"kills: {dict(done)}")
     return verdict(whole, broken, twice)
 
 
-def disturb(process, wanted, after: float, chance, twice: list) -> str | None:
-    """Let a run go on for ``after`` seconds, kill ``wanted``, wait for all its processes; returns what was killed."""
-    deadline, hit, family = time.monotonic() + after, None, {}
+def disturb(process, wanted, after: float, chance, twice: list, folder: Path, cluster) -> str | None:
+    """Let a run go on for ``after`` seconds, kill ``wanted``, wait for what dies with it; returns what was killed."""
+    deadline, hit = time.monotonic() + after, None
     while process.poll() is None:
-        running = psutil.Process(process.pid).children(recursive=True) if psutil.pid_exists(process.pid) else []
-        family |= {child.pid: child for child in running}
-        bodies = [child for child in running if stage_of(child)]
-        names = Counter(stage_of(child) for child in bodies)
-        twice += [name for name, number in names.items() if number > 1]
-        if wanted and not hit and time.monotonic() > deadline and (bodies or wanted == "Snakemake"):
-            victim = chance.choice(bodies) if wanted == "a job" else process
-            hit = f"a job ({stage_of(victim)})" if wanted == "a job" else "Snakemake"
-            victim.kill()
+        bodies = [each for each in psutil.process_iter() if stage_of(each, folder)]
+        twice += [address for address, number in Counter(at_work(folder)).items() if number > 1]
+        if wanted and not hit and time.monotonic() > deadline and (bodies or wanted != "a job"):
+            hit = wanted
+            if wanted == "slurmd":
+                node = chance.choice(["node1", "node2"])
+                cluster.kill_node(node)
+                time.sleep(chance.uniform(0, 10))
+                cluster.start_node(node)
+            else:
+                (chance.choice(bodies) if wanted == "a job" else process).kill()
         time.sleep(0.1)
-    psutil.wait_procs(list(family.values()), timeout=60)
-    return hit.split(" (")[0] if hit else None
+    if not cluster:  # jobs of this host die with it; on nodes they go on, and the next run finds what they make
+        psutil.wait_procs([each for each in psutil.process_iter() if stage_of(each, folder)], timeout=60)
+    return hit
 
 
-def stage_of(process: psutil.Process) -> str:
-    """The stage command that a process is; empty for others."""
+def stage_of(process: psutil.Process, folder: Path) -> str:
+    """The job whose body a process in ``folder`` runs; empty for others."""
     try:
         words = process.cmdline()
+        if len(words) < 4 or words[1] != "-m" or process.cwd() != str(folder):
+            return ""
     except psutil.Error:
         return ""
-    return " ".join(words[3:]) if words[1:3] == ["-m", "pipeline"] and len(words) > 3 else ""
+    if words[2] == "pipeline":
+        return " ".join(words[3:])
+    return " ".join(words[3:]) if words[2] == "pipeline.engine.job" and "--elsewhere" in words else ""
+
+
+def at_work(folder: Path) -> list[str]:
+    """Jobs whose bodies processes that live have begun and not ended, by the journal."""
+    begun = {}
+    for event in read_journal(folder):
+        if event["event"] == "begun":
+            begun[event["process"]] = event["address"]
+        else:
+            begun.pop(event["process"], None)
+    return [address for process, address in begun.items() if psutil.pid_exists(process)]
 
 
 def verdict(whole: Path, broken: Path, twice: list[str]) -> int:
