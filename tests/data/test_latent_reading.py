@@ -139,3 +139,33 @@ def test_a_part_cut_short_while_it_is_open_is_an_error_and_no_crash(tmp_path):
         file.truncate(100)
     with pytest.raises(PipelineError, match="run the stage latents again"):
         latents.row(3, ("mean",))
+
+
+GROWN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from pipeline.data.latents import LatentSet
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+latents = LatentSet(Path(sys.argv[2]))
+latents.batch([0], ("mean", "fps"))
+before = peak()
+for place in range(len(latents)):
+    assert latents.batch([place], ("mean", "fps"))["fps"] == place
+print(peak() - before)
+"""
+
+
+def test_reading_every_row_takes_the_memory_of_a_few(tmp_path):
+    """128 MB in parts of 16 MB and rows of 4 MB; mapped files would count as they are read."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(8):
+        values = torch.arange(4 * number, 4 * number + 4, dtype=torch.float32)
+        save_file({"mean": values[:, None].repeat(1, 2**20), "fps": values}, folder / f"part-{number:05d}.safetensors")
+    header = {"vae_hash": "vae", "encoders_hash": "all", "scaling_factor": 0.5}
+    (folder / "index.json").write_text(json.dumps({**header, "shards": [4] * 8, "ids": [str(k) for k in range(32)]}))
+    command = [sys.executable, "-c", GROWN, str(Path(__file__).resolve().parents[2]), str(folder)]
+    grown = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert grown < 24, f"{grown:.0f} MB"
