@@ -106,6 +106,7 @@ CHANGES = {
     "runtime.workers": (1, set()),
     "runtime.log_level": ("DEBUG", set()),
     "runtime.device": ("cpu", set()),
+    "runtime.clips_per_device": (2, set()),
 }
 
 

@@ -93,9 +93,9 @@ def test_added_gradients_are_those_of_the_whole_batch_in_float64(learning, switc
     assert scale > 0
     for most in (1, 2, 3):
         total, added = gradients(most)
-        assert total.item() == pytest.approx(loss.item(), rel=1e-6)  # VE weights are float32
+        assert total.item() == pytest.approx(loss.item(), rel=1e-12)
         assert added.keys() == whole.keys()
-        assert max((added[name] - whole[name]).abs().max() for name in whole) < 1e-6 * scale
+        assert max((added[name] - whole[name]).abs().max() for name in whole) < 1e-12 * scale
 
 
 def test_a_batch_smaller_than_the_processes_is_an_error_for_people(learning):
