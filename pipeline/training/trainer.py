@@ -118,7 +118,8 @@ def batches_of(
 
 def _read(backbone, schedule, latents, settings, step: int, positions: list[int], pin: bool) -> Batch:
     batch = assemble(backbone, schedule, latents, settings, step, positions)
-    return batch.map(Tensor.pin_memory) if pin else batch
+    # A value that is one for the whole batch is expanded, and cannot be pinned as it lies.
+    return batch.map(lambda value: value.contiguous().pin_memory()) if pin else batch
 
 
 def add_gradients(accelerator, model: nn.Module, batches: Iterator[Batch], count: int, settings, step: int) -> Tensor:

@@ -1,6 +1,7 @@
 """One process, two, and gradients added up over several passes: the same training but for rounding."""
 
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -150,3 +151,10 @@ def test_what_two_processes_began_one_finishes_and_the_other_way_round(learning)
         finish(job, configs[1], 2)
         assert_same_but_for_rounding(whole, job)
     assert load_file(Path(first.output) / "model.safetensors").keys() == weights(whole).keys()
+
+
+def test_a_loss_that_is_not_finite_in_one_of_two_processes_ends_both_and_names_the_clip(learning, broken_latents):
+    job = learning("svd", steps=20, latents=str(broken_latents))
+    assert start(job, "cpu2").wait(300) != 0
+    assert re.search(r"PipelineError: .*not finite at step \d+ for clips \['clip3'\]", said(job))
+    assert not Path(job.output).exists()

@@ -23,7 +23,7 @@ from pipeline.errors import PipelineError
 from pipeline.params.backbones import ConditionDropout, Optimisation
 from pipeline.training.batches import assemble, noise_conditions
 from pipeline.training.order import clip_order
-from pipeline.training.trainer import learning_rate, train
+from pipeline.training.trainer import _read, learning_rate, train
 
 TIMENOISE = {"kind": "timenoise", "beta_max": 2.0, "exponent": 5.0}
 NO_NOISE = make_condition_noise({"kind": "none"})
@@ -241,3 +241,13 @@ def test_tokens_can_be_left_clean(make_job, switches):
     noised = noise_conditions(backbone, given, noise, batch, schedule, switches("dynamicrafter"))
     assert torch.equal(noised.image_context, given.image_context)
     assert not torch.equal(noised.image_latent, given.image_latent)
+
+
+def test_for_a_gpu_every_tensor_is_pinned_in_one_piece(make_job, monkeypatch):
+    """An expanded tensor cannot be pinned. No GPU: pinning is only watched."""
+    job, pinned = make_job("dynamicrafter"), []
+    backbone, schedule = build("dynamicrafter", plain(job.model)), make_schedule(job.process)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self.is_contiguous()) or self)
+    batch = _read(backbone, schedule, LatentSet(Path(job.latents)), settings_of(job), 3, [0, 5], pin=True)
+    assert all(pinned) and len(pinned) == 7 + 3  # of the batch, and of its conditions
+    assert batch.replace_tokens.stride(0) != 0
