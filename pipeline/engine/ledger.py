@@ -3,6 +3,7 @@
 Snakemake, the runner and the tests use this; nothing else looks into dvc.yaml.
 """
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterable
@@ -192,6 +193,10 @@ class Ledger:
     def unused_cache(self) -> tuple[int, int]:
         """Files in DVC's cache that no job of dvc.yaml, as it is now, needs, and their bytes."""
         used = {str(item.value) for found in self.repo.used_objs().values() for item in found}
+        for out in (out for stage in self._stages for out in stage.outs if not out.use_cache and out.exists):
+            path = Path(out.fs_path)  # DVC's run cache holds a copy of what git keeps
+            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+            used |= {str(out.hash_info.value), *(hashlib.md5(file.read_bytes()).hexdigest() for file in files)}
         odb = self.repo.cache.local
         sizes = [odb.fs.size(odb.oid_to_path(name)) for name in odb.all() if name not in used]
         return len(sizes), sum(sizes)
