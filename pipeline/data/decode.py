@@ -1,4 +1,4 @@
-"""From a video file to clips: which frames, decoded with decord, resized and cropped."""
+"""From a video file to clips: which frames, resized and cropped, encoded again."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pipeline.data.frames import DECODER, NotAVideo, Undecodable, Video
 from pipeline.seeding import numpy_generator
 
 TRANSFORM = "short side INTER_AREA or INTER_CUBIC, centre crop, 1"
@@ -84,39 +85,32 @@ def open_source(path: Path) -> None:
 
 def decode_video(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
     """The clips of one video as rows of the schema, without listing fields. Raises Reject."""
-    import decord
-
     open_source(path)
+    whole = rule.check == "whole"
     try:
-        reader = decord.VideoReader(str(path), num_threads=1)
-        total, native_fps = len(reader), float(reader.get_avg_fps())
-    except Exception as error:  # decord raises RuntimeError and its own kinds
+        with Video(path) as video:
+            native_fps = float(video.rate or 0)
+            if not 0 < native_fps < 1000:
+                raise Reject("not_a_video", f"its frame rate is {native_fps}")
+            try:
+                places = choose_windows(rule, id, video.total, native_fps)
+            except Reject:
+                if whole:  # a short file may be one that was cut off: that is the reason then
+                    video.read((), whole)
+                raise
+            numbers = [[place["start"] + place["stride"] * k for k in range(rule.frames)] for place in places]
+            frames = video.read((number for window in numbers for number in window), whole)
+    except NotAVideo as error:
         raise Reject("not_a_video", _short(error)) from None
-    if rule.check == "whole":
-        _check_whole(path)
-    if not 0 < native_fps < 1000:
-        raise Reject("not_a_video", f"its frame rate is {native_fps}")
-    places = choose_windows(rule, id, total, native_fps)
-    numbers = [[place["start"] + place["stride"] * k for k in range(rule.frames)] for place in places]
-    try:
-        frames = _read(reader, {number for window in numbers for number in window})
-    except Exception as error:
+    except Undecodable as error:
         raise Reject("undecodable", _short(error)) from None
-    version = f"decord {decord.__version__}"
+    sizes = {frame.shape for frame in frames.values()}
+    if len(sizes) > 1:
+        raise Reject("undecodable", f"its pictures have several sizes: {sorted(size[:2] for size in sizes)}")
     return [
-        _row(np.stack([frames[number] for number in window]), rule, place, native_fps, version)
+        _row(np.stack([frames[number] for number in window]), rule, place, native_fps, DECODER)
         for window, place in zip(numbers, places, strict=True)
     ]
-
-
-def _read(reader, wanted: set[int]) -> dict[int, np.ndarray]:
-    """Frames by number, read one after another from the first: after a seek decord gives other frames in AVI files."""
-    frames = {}
-    for number in range(max(wanted) + 1):
-        frame = reader.next()
-        if number in wanted:
-            frames[number] = frame.asnumpy()
-    return frames
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -153,22 +147,6 @@ def _row(frames: np.ndarray, rule: ClipRule, place: dict, native_fps: float, dec
     }
 
 
-def _check_whole(path: Path) -> None:
-    """Decode every frame; decord can pass over damage that lies outside of a window."""
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            for number, frame in enumerate(container.decode(stream)):
-                if frame.is_corrupt:
-                    raise Reject("undecodable", f"frame {number} is damaged")
-    except (av.error.FFmpegError, IndexError) as error:
-        raise Reject("undecodable", _short(error)) from None
-
-
 def _short(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text.rsplit("/", 1)[-1][:200] if "Check failed" not in text else "the decoder failed: damaged data"
+    return (lines[0] if lines else type(error).__name__)[:200]
