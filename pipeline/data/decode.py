@@ -1,5 +1,8 @@
 """From a video file to clips: which frames, resized and cropped, encoded again."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,8 @@ import cv2
 import numpy as np
 
 from pipeline.data.frames import DECODER, NotAVideo, Undecodable, Video
+from pipeline.data.storage import File
+from pipeline.errors import one_line
 from pipeline.seeding import numpy_generator
 
 TRANSFORM = "short side INTER_AREA or INTER_CUBIC, centre crop, 1"
@@ -75,17 +80,34 @@ def resize_and_crop(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(frames[:, top : top + height, left : left + width])
 
 
-def open_source(path: Path) -> None:
-    """Raise Reject for a file that is missing or empty."""
-    if not path.is_file():
-        raise Reject("missing", "there is no such file")
-    if path.stat().st_size == 0:
-        raise Reject("empty", "the file has no bytes")
+@contextmanager
+def opened(source: Path | File) -> Iterator[Path]:
+    """A source as a local file with something in it. Raises Reject where it is missing, empty or cannot be fetched.
+
+    Raises PipelineError where its whole folder is gone: before, and after whatever went wrong with the file.
+    """
+    try:
+        with source.local() if isinstance(source, File) else nullcontext(source) as path:
+            if not path.is_file():
+                raise Reject("missing", "there is no such file")
+            if path.stat().st_size == 0:
+                raise Reject("empty", "the file has no bytes")
+            yield path
+    except (Reject, OSError) as problem:
+        if isinstance(source, File):
+            source.folder.require()
+        if isinstance(problem, Reject) or problem.errno == errno.ENOSPC:
+            raise
+        raise Reject("unreadable", one_line(problem)) from None
 
 
-def decode_video(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
-    """The clips of one video as rows of the schema, without listing fields. Raises Reject."""
-    open_source(path)
+def decode_video(source: Path | File, id: str, rule: ClipRule) -> list[dict[str, Any]]:
+    """The clips of one video as rows of the schema, without listing fields. Raises as ``opened`` does."""
+    with opened(source) as path:
+        return _clips_of(path, id, rule)
+
+
+def _clips_of(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
     whole = rule.check == "whole"
     try:
         with Video(path) as video:
@@ -101,9 +123,9 @@ def decode_video(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
             numbers = [[place["start"] + place["stride"] * k for k in range(rule.frames)] for place in places]
             frames = video.read((number for window in numbers for number in window), whole)
     except NotAVideo as error:
-        raise Reject("not_a_video", _short(error)) from None
+        raise Reject("not_a_video", one_line(error)) from None
     except Undecodable as error:
-        raise Reject("undecodable", _short(error)) from None
+        raise Reject("undecodable", one_line(error)) from None
     sizes = {frame.shape for frame in frames.values()}
     if len(sizes) > 1:
         raise Reject("undecodable", f"its pictures have several sizes: {sorted(size[:2] for size in sizes)}")
@@ -113,18 +135,18 @@ def decode_video(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
     ]
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """uint8 RGB (H, W, 3). Raises Reject."""
-    open_source(path)
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+def read_picture(source: Path | File) -> np.ndarray:
+    """uint8 RGB (H, W, 3). Raises as ``opened`` does."""
+    with opened(source) as path:
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise Reject("not_a_picture", "OpenCV cannot read it")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def decode_picture(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
+def decode_picture(source: Path | File, id: str, rule: ClipRule) -> list[dict[str, Any]]:
     """A picture as a clip of one frame. Raises Reject."""
-    frames = read_picture(path)[None]
+    frames = read_picture(source)[None]
     place = {"start": 0, "stride": 1, "requested": 1, "window": 0}
     return [{**_row(frames, rule, place, 0.0, f"opencv {cv2.__version__}"), "fps": rule.fps}]
 
@@ -145,8 +167,3 @@ def _row(frames: np.ndarray, rule: ClipRule, place: dict, native_fps: float, dec
         "decoder": decoder,
         "transform": TRANSFORM,
     }
-
-
-def _short(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]

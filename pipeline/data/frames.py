@@ -16,6 +16,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from pipeline.errors import one_line
+
 DECODER = f"PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
 
 
@@ -41,7 +43,7 @@ class Video:
             self._index()
         except av.error.FFmpegError as error:
             self.close()
-            raise Undecodable(_words(error)) from None
+            raise Undecodable(one_line(error)) from None
         except BaseException:
             self.close()
             raise
@@ -50,7 +52,7 @@ class Video:
         try:
             self._file = av.open(self._path)
         except (av.error.FFmpegError, OSError, UnicodeError) as error:
-            raise NotAVideo(_words(error)) from None
+            raise NotAVideo(one_line(error)) from None
         self._stream = self._file.streams.best("video")
         if self._stream is None or self._stream.codec_context is None:
             self.close()
@@ -144,7 +146,7 @@ class Video:
                 if len(found) == len(keep) and not whole:
                     break
         except av.error.FFmpegError as error:
-            raise Undecodable(_words(error)) from None
+            raise Undecodable(one_line(error)) from None
         if len(found) < len(keep):
             raise Undecodable(f"frame {min(keep - set(found))} of {self.total} does not come out of the decoder")
         return found
@@ -175,8 +177,3 @@ def _starts_afresh(packet: bytes, prefix: int) -> bool:
             return kind == 5
         position += prefix + int.from_bytes(packet[position : position + prefix], "big")
     return False
-
-
-def _words(error: Exception) -> str:
-    """Without the number and the path that ffmpeg's errors carry."""
-    return getattr(error, "strerror", None) or str(error)
