@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.storage import Folder, exists, folder_at, is_url, local_file
+from pipeline.data.storage import Folder, exists, folder_at, local_file
 from pipeline.errors import PipelineError
+from pipeline.urls import is_url
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 VIDEOS = (".mp4", ".avi", ".webm", ".mkv", ".mov")

@@ -16,14 +16,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.errors import PipelineError, one_line
+from pipeline.urls import is_url
 
 PAUSES = (0.5, 2.0, 8.0)  # seconds before a fetch that failed is tried again
 HTTP = ("http://", "https://")
-
-
-def is_url(place: str | Path) -> bool:
-    """Whether it is an address for fsspec; ``file://`` is one."""
-    return "://" in str(place)
 
 
 @dataclass(frozen=True)
@@ -68,15 +64,12 @@ class Folder:
         raise self._gone(OSError(errno.ENOENT, "it is empty; is its disk mounted?"))
 
     def _require_remote(self) -> None:
-        system, path = _system(self.place, self.key)
         try:
-            system.invalidate_cache()
-            system.info(path)
-        except FileNotFoundError as error:
-            if not self.place.startswith(HTTP):  # a web server that answers need not show its folders
-                raise self._gone(error) from None
+            there = _look(self.place, self.key)
         except Exception as error:
             raise self._gone(error) from None
+        if not there and not self.place.startswith(HTTP):  # a web server that answers need not show its folders
+            raise self._gone(FileNotFoundError("there is nothing"))
 
     def _gone(self, error: Exception) -> PipelineError:
         return PipelineError(
@@ -143,14 +136,25 @@ def exists(place: str | Path, key: str) -> bool:
     """Whether a file or folder is there. Raises PipelineError where a URL's server does not answer."""
     if not is_url(place):
         return Path(place).exists()
-    system, path = _system(str(place), key)
     try:
-        system.invalidate_cache()
-        system.info(path)
-    except FileNotFoundError:
-        return False
+        return _look(str(place), key)
+    except PipelineError:
+        raise
     except Exception as error:
         raise PipelineError(f"{key}: {place} cannot be reached ({one_line(error)})") from None
+
+
+def _look(url: str, key: str) -> bool:
+    """Whether something is there now; raises the protocol's own error where its server does not answer."""
+    system, path = _system(url, key)
+    system.invalidate_cache()
+    try:
+        system.info(path)
+    except FileNotFoundError as error:
+        cause = error.__cause__  # for HTTP fsspec says "not found" of every failure
+        if url.startswith(HTTP) and cause is not None and not 400 <= getattr(cause, "status", 0) < 500:
+            raise cause from None
+        return False
     return True
 
 
