@@ -1,9 +1,6 @@
 """Listings and videos behind URLs, and data folders that go away: what cannot be reached is not taken for missing."""
 
-import http.server
 import shutil
-import threading
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +16,7 @@ from pipeline.data.preprocess import take_clips
 from pipeline.data.storage import Folder, exists, folder_at, local_file
 from pipeline.data.workers import map_in_order
 from pipeline.errors import PipelineError
+from tests.helpers.web import Server
 
 HEADER = ["videoid", "page_dir", "name"]
 KEY = "clip_sets.own.videos"
@@ -34,37 +32,6 @@ def data(tmp_path_factory, make) -> Path:
     (folder / "videos/page/empty.mp4").touch()
     make.write_csv(folder / "listing.csv", HEADER, ROWS)
     return folder
-
-
-class Server:
-    """A web server on loopback; ``fails`` may give a path a status instead of its file."""
-
-    def __init__(self, folder: Path):
-        self.fails = lambda path: None
-        outer = self
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def do_GET(self):
-                if status := outer.fails(self.path):
-                    self.send_error(status)
-                else:
-                    super().do_GET()
-
-            do_HEAD = do_GET
-
-            def log_message(self, *_):
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture
