@@ -84,8 +84,8 @@ def make_video(path: Path, number: int) -> None:
     unfinished.rename(path)
 
 
-def make_set(folder: Path, count: int, workers: int) -> tuple[Path, Path]:
-    """``count`` videos in WebVid's layout below ``folder``, made where they lack; returns listing and videos folder."""
+def make_set(folder: Path, count: int, workers: int) -> list[Path]:
+    """``count`` videos in WebVid's layout below ``folder``, made where they lack, with a listing."""
     videos = folder / "videos"
     places = [
         videos / f"{number // 50 * 50:06d}_{number // 50 * 50 + 49:06d}" / f"{number}.mp4" for number in range(count)
@@ -97,4 +97,4 @@ def make_set(folder: Path, count: int, workers: int) -> tuple[Path, Path]:
         writer = csv.writer(file)
         writer.writerow(["videoid", "contentUrl", "duration", "page_dir", "name"])
         writer.writerows([path.stem, "", "", path.parent.name, f"made scene {path.stem}"] for path in places)
-    return listing, videos
+    return places

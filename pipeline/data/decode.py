@@ -71,13 +71,18 @@ def choose_windows(rule: ClipRule, id: str, total: int, native_fps: float) -> li
 
 def resize_and_crop(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 (F, H, W, 3) -> (F, height, width, 3): scaled to cover, then cut from the centre."""
-    scale = max(height / frames.shape[1], width / frames.shape[2])
-    size = (max(width, round(frames.shape[2] * scale)), max(height, round(frames.shape[1] * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    if (size[1], size[0]) != frames.shape[1:3]:
-        frames = np.stack([cv2.resize(frame, size, interpolation=how) for frame in frames])
+    return np.stack([_fitted(frame, height, width) for frame in frames])
+
+
+def _fitted(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """One frame of ``resize_and_crop``; a view."""
+    scale = max(height / frame.shape[0], width / frame.shape[1])
+    size = (max(width, round(frame.shape[1] * scale)), max(height, round(frame.shape[0] * scale)))
+    if (size[1], size[0]) != frame.shape[:2]:
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        frame = cv2.resize(frame, size, interpolation=how)
     top, left = (size[1] - height) // 2, (size[0] - width) // 2
-    return np.ascontiguousarray(frames[:, top : top + height, left : left + width])
+    return frame[top : top + height, left : left + width]
 
 
 @contextmanager
@@ -130,7 +135,7 @@ def _clips_of(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
     if len(sizes) > 1:
         raise Reject("undecodable", f"its pictures have several sizes: {sorted(size[:2] for size in sizes)}")
     return [
-        _row(np.stack([frames[number] for number in window]), rule, place, native_fps, DECODER)
+        _row([frames[number] for number in window], rule, place, native_fps, DECODER)
         for window, place in zip(numbers, places, strict=True)
     ]
 
@@ -146,14 +151,16 @@ def read_picture(source: Path | File) -> np.ndarray:
 
 def decode_picture(source: Path | File, id: str, rule: ClipRule) -> list[dict[str, Any]]:
     """A picture as a clip of one frame. Raises Reject."""
-    frames = read_picture(source)[None]
+    frames = [read_picture(source)]
     place = {"start": 0, "stride": 1, "requested": 1, "window": 0}
     return [{**_row(frames, rule, place, 0.0, f"opencv {cv2.__version__}"), "fps": rule.fps}]
 
 
-def _row(frames: np.ndarray, rule: ClipRule, place: dict, native_fps: float, decoder: str) -> dict[str, Any]:
+def _row(frames: list[np.ndarray], rule: ClipRule, place: dict, native_fps: float, decoder: str) -> dict[str, Any]:
     from pipeline.data.schema import encode_frames
 
+    # one by one: a clip at full size is copied nowhere
+    fitted = (_fitted(frame, rule.height, rule.width) for frame in frames)
     return {
         "native_fps": native_fps,
         "fps": native_fps / place["stride"],
@@ -161,9 +168,9 @@ def _row(frames: np.ndarray, rule: ClipRule, place: dict, native_fps: float, dec
         "requested_stride": place["requested"],
         "start_frame": place["start"],
         "window": place["window"],
-        "source_height": frames.shape[1],
-        "source_width": frames.shape[2],
-        "frames": encode_frames(resize_and_crop(frames, rule.height, rule.width), rule.codec, rule.quality),
+        "source_height": frames[0].shape[0],
+        "source_width": frames[0].shape[1],
+        "frames": encode_frames(fitted, rule.codec, rule.quality),
         "decoder": decoder,
         "transform": TRANSFORM,
     }

@@ -20,6 +20,8 @@ from pipeline.errors import one_line
 
 DECODER = f"PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
 
+PROBE_NOTHING = {"skip_frame": "all"}  # an option of the decoder that ffmpeg opens to learn about a stream
+
 
 class NotAVideo(Exception):
     """The file cannot be opened, or holds no video."""
@@ -38,7 +40,10 @@ class Video:
     def __init__(self, path: Path):
         self._path = str(path)
         self._convert = VideoReformatter()
-        self._open()
+        self._open(PROBE_NOTHING)
+        if not self._tells_times():
+            self.close()
+            self._open()
         try:
             self._index()
         except av.error.FFmpegError as error:
@@ -48,9 +53,9 @@ class Video:
             self.close()
             raise
 
-    def _open(self) -> None:
+    def _open(self, options: dict[str, str] | None = None) -> None:
         try:
-            self._file = av.open(self._path)
+            self._file = av.open(self._path, options=options or {})
         except (av.error.FFmpegError, OSError, UnicodeError) as error:
             raise NotAVideo(one_line(error)) from None
         self._stream = self._file.streams.best("video")
@@ -61,6 +66,11 @@ class Video:
             self.close()
             raise NotAVideo("it is a picture")
         self._stream.codec_context.thread_count = 1
+
+    def _tells_times(self) -> bool:
+        """Whether its container says all that ffmpeg would otherwise learn by decoding some frames."""
+        one = len(self._file.streams.video) == 1
+        return one and "mp4" in self._file.format.name and self._stream.codec_context.name == "h264"
 
     def __enter__(self) -> "Video":
         return self
@@ -74,9 +84,7 @@ class Video:
 
     def _index(self) -> None:
         """Read the packets once without decoding: how many frames, their times, where a decoder can start."""
-        codec, mp4 = self._stream.codec_context, "mp4" in self._file.format.name
-        timed = mp4 and codec.name == "h264"
-        prefix = _length_bytes(codec.extradata) if timed else 0
+        prefix = _length_bytes(self._stream.codec_context.extradata) if self._tells_times() else 0
         there, times, starts = 0, [], []
         for packet in self._file.demux(self._stream):
             if not packet.size:
@@ -87,6 +95,7 @@ class Video:
             times.append(packet.pts)
             if prefix and packet.is_keyframe and packet.pts is not None and _starts_afresh(bytes(packet), prefix):
                 starts.append(packet.pts)
+        mp4 = "mp4" in self._file.format.name
         indexed = sum(entry.size > 0 for entry in self._stream.index_entries) if mp4 else 0
         if there < indexed:
             raise Undecodable(f"it ends early: {there} of {indexed} frames are there")
