@@ -45,7 +45,7 @@ class Steps:
         self._inner, self._counting = [0.0], False
         for owner, name, step in (
             (frames.Video, "__init__", "open and index"), (frames.Video, "read", "seek and decode"),
-            (frames.Video, "_pixels", "to RGB"), (decode, "resize_and_crop", "resize and crop"),
+            (frames.Video, "_pixels", "to RGB"), (decode, "_fitted", "resize and crop"),
             (schema, "encode_frames", "encode JPEG"), (schema.ClipWriter, "add", "write Parquet"),
             (schema.ClipWriter, "__exit__", "write Parquet"),
         ):  # fmt: skip
@@ -94,16 +94,19 @@ def by_decord(path: Path, numbers: list[int], threads: int = 1) -> np.ndarray:
 
 
 def by_released_way(path: Path, numbers: list[int], rule: ClipRule):
-    """(3, F, H, W) in [-1, 1]: its transforms are torchvision's Resize of the short side and a centre crop."""
+    """(3, F, H, W) in [-1, 1]: torchvision's Resize of the short side, which is this interpolation, and a centre crop.
+
+    In a loader's worker, where torch computes on one thread; decord takes as many as it likes.
+    """
     import torch
 
-    video = torch.from_numpy(by_decord(path, numbers, threads=0)).permute(0, 3, 1, 2).float()
+    video = torch.tensor(by_decord(path, numbers, threads=0)).permute(3, 0, 1, 2).float()
     height, width = video.shape[2:]
     scale = max(rule.height / height, rule.width / width)
     size = (max(rule.height, round(height * scale)), max(rule.width, round(width * scale)))
     video = torch.nn.functional.interpolate(video, size=size, mode="bilinear", align_corners=False)
     top, left = (size[0] - rule.height) // 2, (size[1] - rule.width) // 2
-    video = video[:, :, top : top + rule.height, left : left + rule.width].permute(1, 0, 2, 3)
+    video = video[:, :, top : top + rule.height, left : left + rule.width]
     return (video / 255 - 0.5) * 2
 
 

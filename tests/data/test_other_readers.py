@@ -1,4 +1,4 @@
-"""Clips read by pandas, DuckDB, PyArrow and Hugging Face datasets are those that ClipSet reads; docs/data.md shows how."""
+"""Clips read by pandas, DuckDB, PyArrow and Hugging Face datasets are ClipSet's; docs/data.md shows how."""
 
 import io
 import os
