@@ -18,6 +18,7 @@ from pipeline.engine.parts import Shard
 from pipeline.engine.processes import try_lock
 from pipeline.params.declared import declared_values
 from pipeline.tracking import RunKey
+from pipeline.urls import is_url
 
 STATE = Path(".state")
 RECEIPTS = STATE / "receipts"
@@ -128,7 +129,7 @@ def commit_receipts(ledger: Ledger, params) -> list[str]:
         receipt = read_receipt(ledger.root, entry)
         if receipt is None or ledger.records(entry, receipt["outputs"]):
             continue
-        present = all((ledger.root / path).exists() for path in entry.inputs)
+        present = all(is_url(path) or (ledger.root / path).exists() for path in entry.inputs)
         if present and holds(receipt, job_key(ledger, entry, params).digest, ledger.root):
             ledger.commit(entry)
             entered.append(entry.address)
