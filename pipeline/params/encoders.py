@@ -55,3 +55,4 @@ class Latents(Group):
     batch_size: Positive  # clips
     flip: bool  # each clip a second time, mirrored: a random horizontal flip without encoding in training
     picture_frames: Literal["first", "all"]  # frames that CLIP sees: those that may condition a training clip
+    tokens: Literal["float32", "float16"]  # how what CLIP made is stored; float16 rounds more finely than bf16 training

@@ -57,23 +57,26 @@ def _encode(encoders, clips, rows: range, spec, device: str) -> tuple[list[str],
     from pipeline.data.latents import MIRRORED
     from pipeline.encoders.frozen import to_pixels
 
-    ids, batches = [], []
+    ids, batches, stored = [], [], getattr(torch, spec.tokens)
     for start in range(rows.start, rows.stop, spec.batch_size):
         batch = range(start, min(start + spec.batch_size, rows.stop))
         frames = to_pixels(clips.frames(batch)).to(device)
         told = clips.fields(batch, ("id", "caption", "fps"))
-        text, fps = encoders.text(told["caption"]).half(), torch.tensor(told["fps"], dtype=torch.float32)
+        text, fps = encoders.text(told["caption"]).to(stored), torch.tensor(told["fps"], dtype=torch.float32)
         if spec.flip:  # beside its clip, whatever the size of a batch
             frames = torch.stack([frames, frames.flip(-1)], 1).flatten(0, 1)
             text, fps = text.repeat_interleave(2, 0), fps.repeat_interleave(2)
-        fields = {**_images(encoders, frames, spec.picture_frames), "text": text, "fps": fps}
+        fields = {**_images(encoders, frames, spec.picture_frames, stored), "text": text, "fps": fps}
         batches.append({name: value.cpu() for name, value in fields.items()})
         ids += [name + suffix for name in told["id"] for suffix in ("", MIRRORED)[: 1 + spec.flip]]
     return ids, {name: torch.cat([fields[name] for fields in batches]) for name in batches[0]}
 
 
-def _images(encoders, frames, picture_frames: str) -> dict:
-    """VAE moments of all frames (B, F, 3, H, W), and what CLIP makes of those that may condition a clip."""
+def _images(encoders, frames, picture_frames: str, stored) -> dict:
+    """VAE moments of all frames (B, F, 3, H, W), and what CLIP makes of those that may condition a clip, as ``stored``.
+
+    The moments are float32: rounding a log variance would change the noise of every sample.
+    """
     count = len(frames)
     pictures = frames[:, :1] if picture_frames == "first" else frames
     mean, logvar = encoders.encode(frames.flatten(0, 1))
@@ -81,8 +84,8 @@ def _images(encoders, frames, picture_frames: str) -> dict:
     return {
         "mean": mean.unflatten(0, (count, -1)).transpose(1, 2),
         "logvar": logvar.unflatten(0, (count, -1)).transpose(1, 2),
-        "image_tokens": tokens.unflatten(0, (count, -1)).half(),
-        "image_embedding": embedding.unflatten(0, (count, -1)).half(),
+        "image_tokens": tokens.unflatten(0, (count, -1)).to(stored),
+        "image_embedding": embedding.unflatten(0, (count, -1)).to(stored),
     }
 
 

@@ -1,6 +1,7 @@
 """Say what is there, what is missing, and whether disk and GPU memory suffice for params.yaml."""
 
 import argparse
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def _memory(params: Params) -> Iterator[Finding]:
         shape = latent_shape(params, spec)
         unet = spec.model["unet"]
         checkpointing = unet.get("use_checkpoint", False) or spec.model.get("use_checkpoint", False)
-        batch = max(1, spec.finetune.batch_size // shares)
+        batch = max(1, min(spec.finetune.batch_size // shares, params.runtime.clips_per_device or math.inf))
         training = footprint(spec.family, spec.model, shape, batch, checkpointing)
         sampling = footprint(spec.family, spec.model, shape, spec.sampling.batch_size, checkpointing)
         yield Finding(None, f"{name}: {training.parameters / 1e6:,.1f} million parameters")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from pipeline.backbones.checkpoint import load_backbone
 from pipeline.data.latents import FIELDS, MIRRORED, LatentSet, write_part
@@ -147,8 +147,8 @@ def inputs(tmp_path_factory):
     return root
 
 
-def run_stage(root, out, batch_size, encoders="encoders", flip=False, picture_frames="all", **shards):
-    spec = SimpleNamespace(batch_size=batch_size, flip=flip, picture_frames=picture_frames)
+def run_stage(root, out, batch_size, encoders="encoders", flip=False, picture_frames="all", tokens="float16", **shards):
+    spec = SimpleNamespace(batch_size=batch_size, flip=flip, picture_frames=picture_frames, tokens=tokens)
     stage = SimpleNamespace(
         args=SimpleNamespace(name="own"), params=SimpleNamespace(latents={"own": spec}),
         inputs=[root / "clips", root / encoders], outputs=[out], device="cpu", record=SimpleNamespace(metrics=dict),
@@ -209,6 +209,19 @@ def test_clip_sees_only_the_frames_that_may_condition(inputs, tmp_path, monkeypa
         assert one.shape[1] == 1
         torch.testing.assert_close(one, all_frames[:, :1], rtol=1e-3, atol=1e-3)
     assert torch.equal(first.batch([2])["mean"], every.batch([2])["mean"])
+
+
+def test_what_clip_made_is_stored_as_asked_and_the_vae_s_moments_are_float32(inputs, tmp_path):
+    stored = {}
+    for asked in ("float16", "float32"):
+        run_stage(inputs, tmp_path / asked, 2, tokens=asked)
+        tensors = load_file(tmp_path / asked / "part-00000.safetensors")
+        of_clip = {tensors[name].dtype for name in ("image_tokens", "image_embedding", "text")}
+        assert of_clip == {getattr(torch, asked)}
+        assert tensors["mean"].dtype == tensors["logvar"].dtype == torch.float32
+        stored[asked] = tensors
+    whole, rounded = stored["float32"]["image_tokens"], stored["float16"]["image_tokens"].float()
+    assert 0 < (whole - rounded).abs().max() < 1e-3 * whole.abs().max()
 
 
 def test_stage_with_a_broken_vae_names_the_first_clip(inputs, tmp_path):

@@ -38,7 +38,13 @@ def test_paper_names_every_file_that_is_missing_and_the_memory_it_takes(folder, 
     assert "dynamicrafter: 1,487.6 million parameters" in said  # 1,438,854,980 + 48,787,456 in the official manifest
     assert "videocrafter1: 1,487.4 million parameters" in said
     assert "it would be fetched from the Hugging Face hub" in said
-    assert "fine-tuning 8 clip(s) at once takes about" in said
+    assert "dynamicrafter: fine-tuning 2 clip(s) at once takes about" in said  # runtime.clips_per_device
+    tree = presets.read(folder / "params.yaml")
+    tree["runtime"]["clips_per_device"] = None
+    presets.write(tree, folder / "params.yaml")
+    command_line.main(["doctor"])
+    said = capsys.readouterr().out
+    assert "dynamicrafter: fine-tuning 8 clip(s) at once" in said and "svd: fine-tuning 6 clip(s) at once" in said
 
 
 def test_a_released_file_on_this_machine_is_seen(folder, capsys):
