@@ -69,7 +69,7 @@ class Cluster:
 
     def __init__(self, folder: Path):
         self.folder = folder.resolve()
-        self.conf = self.folder / "slurm.conf"
+        self.conf = self.folder / "etc/slurm.conf"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -89,10 +89,13 @@ class Cluster:
         self.wait_until_idle()
 
     def start_node(self, node: str) -> None:
-        """slurmd in name spaces of its own: what it starts sees the node's host name, and addresses of all."""
-        inside = 'hostname "$1" && mount --bind "$2" /etc/hosts && exec slurmd -f "$3" -N "$1"'
+        """slurmd in name spaces of its own: what it starts sees the node's host name, addresses and configuration.
+
+        The last where a cluster has it: Snakemake's executor takes SLURM_CONF from its jobs.
+        """
+        inside = 'hostname "$1" && mount --bind "$2" /etc/hosts && mount --bind "$3" /etc/slurm && exec slurmd -N "$1"'
         self._daemon("unshare", "--uts", "--mount", "sh", "-c", inside,
-                     "sh", node, str(self.folder / "hosts"), str(self.conf))  # fmt: skip
+                     "sh", node, str(self.folder / "hosts"), str(self.conf.parent))  # fmt: skip
 
     def kill_node(self, node: str) -> None:
         """SIGKILL a node's slurmd; its running jobs stay."""
@@ -151,7 +154,7 @@ class Cluster:
             raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{self.logs()}")
 
     def _write_configuration(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.conf.parent.mkdir(parents=True, exist_ok=True)
         for old in ("state", *(f"spool.{node}" for node in NODES)):
             shutil.rmtree(self.folder / old, ignore_errors=True)
         for old in (*self.folder.glob("*.log"), *self.folder.glob("*.pid"), self.folder / "jobs.txt"):
@@ -166,7 +169,7 @@ class Cluster:
         self.conf.write_text(text + "PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n")
         for number in range(GPUS):
             (self.folder / f"gpu{number}").touch()
-        (self.folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={self.folder}/gpu[0-{GPUS - 1}]\n")
+        self.conf.with_name("gres.conf").write_text(f"AutoDetect=off\nName=gpu File={self.folder}/gpu[0-{GPUS - 1}]\n")
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost {host} {' '.join(NODES)}\n")
         key = self.folder / "munge.key"
         key.touch(mode=0o600)
