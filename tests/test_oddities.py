@@ -15,7 +15,7 @@ from pipeline.diffusion.timenoise import TimeNoise, make_condition_noise
 from pipeline.errors import PipelineError
 from pipeline.seeding import torch_generator
 from pipeline.training.batches import Batch, assemble, noise_conditions
-from pipeline.training.trainer import TrainingStep
+from pipeline.training.loss import TrainingStep
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ("videocrafter1", "dynamicrafter", "svd")
@@ -144,7 +144,11 @@ def test_oddity_05_clip_tokens_have_levels_of_their_own_and_in_the_released_code
 def test_oddity_05_the_coin_falls_once_a_step_at_0_95(make_backbone):
     rows = {"mean": torch.zeros(2, 4, FRAMES, 8, 8), "logvar": torch.zeros(2, 4, FRAMES, 8, 8), "fps": torch.ones(2),
             "image_tokens": torch.zeros(2, FRAMES, 9, 40), "text": torch.zeros(2, 12, 24)}  # fmt: skip
-    latents = SimpleNamespace(ids=["a", "b"], scaling_factor=1.0, batch=lambda positions, names: rows)
+    latents = SimpleNamespace(
+        ids=["a", "b"], scaling_factor=1.0, batch=lambda positions, names: rows,
+        shape=lambda name: rows[name].shape[1:],
+        pictures=lambda positions, name, frames: rows[name][torch.arange(2), frames],
+    )  # fmt: skip
     settings = SimpleNamespace(seed=0, dropout=SimpleNamespace(text=0, image=0, both=0))
     backbone, schedule = make_backbone("dynamicrafter"), schedule_of("dynamicrafter")
     coins = [assemble(backbone, schedule, latents, settings, step, [0, 1]).replace_tokens for step in range(300)]

@@ -10,6 +10,7 @@ from pipeline.claims.plan import TUNINGS
 from pipeline.data.latents import LatentSet
 from pipeline.training.job import Job
 from pipeline.training.launch import launch
+from pipeline.training.state import STATE_FILE
 
 LAST_STEPS = 100  # the final training loss is the mean over so many
 
@@ -21,11 +22,9 @@ class SeedWeights:
     trained from nothing keeps for every seed.
     """
 
-    def __init__(
-        self, folder: Path, seed: int, design, spec, latents: Path, initial: Path, accelerate: str, record, log
-    ):
+    def __init__(self, folder: Path, seed: int, design, spec, latents: Path, initial: Path, runtime, record, log):
         self.folder, self.seed, self.design, self.spec = folder, seed, design, spec
-        self.latents, self.initial, self.accelerate, self.record, self.log = latents, initial, accelerate, record, log
+        self.latents, self.initial, self.runtime, self.record, self.log = latents, initial, runtime, record, log
 
     def start(self) -> Path:
         """Where the seed's fine-tunings begin."""
@@ -74,8 +73,9 @@ class SeedWeights:
             state=str(self.folder / name),
             losses=str(self.folder / name / "losses.jsonl"),
         )
-        launch(job, self.accelerate, _Named(self.record, name), self.log)
+        launch(job, self.runtime, _Named(self.record, name), self.log)
         partial.rename(weights)
+        (self.folder / name / STATE_FILE).unlink(missing_ok=True)  # as large as four checkpoints
         return weights
 
 

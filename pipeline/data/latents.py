@@ -1,4 +1,4 @@
-"""What the frozen encoders made of a clip set: shards of safetensors, read by memory map, row by row.
+"""What the frozen encoders made of a clip set: shards of safetensors, read row by row.
 
 A row a clip: VAE moments of every frame, image tokens and embedding of every frame or of the first, text tokens, fps.
 index.json names the clips and the encoders that made them; null.safetensors holds the conditions of nothing (empty
@@ -6,16 +6,22 @@ text, grey picture). A mirrored clip is a row of its own, with ``MIRRORED`` behi
 """
 
 import json
+import math
+import os
+from bisect import bisect_right
+from collections import OrderedDict
 from pathlib import Path
+from threading import Lock
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.errors import PipelineError
 
 MIRRORED = "|mirrored"
+OPEN_PARTS = 64  # files held open at once, of any number
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 # field -> what it is; every tensor's first axis is the clip
 FIELDS = {
@@ -96,7 +102,8 @@ class LatentSet:
         self._starts = [0]
         for rows in index["shards"]:
             self._starts.append(self._starts[-1] + rows)
-        self._handles: dict[int, object] = {}
+        self._open: OrderedDict[int, _Part] = OrderedDict()
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -105,19 +112,105 @@ class LatentSet:
         """``text`` (L, D), ``image_tokens`` (T, D), ``image_embedding`` (1, D) of nothing."""
         return load_file(self.folder / "null.safetensors")
 
+    def shape(self, field: str) -> tuple[int, ...]:
+        """Of one clip's ``field``, as FIELDS has it."""
+        return self._part(0).shape(field)
+
     def row(self, index: int, fields=tuple(FIELDS)) -> dict[str, Tensor]:
         """Fields of one clip, float32."""
-        shard = next(i for i in range(len(self._starts) - 1) if index < self._starts[i + 1])
-        if shard not in self._handles:
-            path = self.folder / f"part-{shard:05d}.safetensors"
-            try:
-                self._handles[shard] = safe_open(path, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise PipelineError(f"{path} is missing or damaged ({error}); run the stage latents again") from None
-        handle, position = self._handles[shard], index - self._starts[shard]
-        return {name: handle.get_slice(name)[position].float() for name in fields}
+        part, row = self._place(index)
+        return {name: part.read(name, row) for name in fields}
 
     def batch(self, indices: list[int], fields=tuple(FIELDS)) -> dict[str, Tensor]:
         """Fields of several clips, stacked, float32."""
         rows = [self.row(index, fields) for index in indices]
         return {name: torch.stack([row[name] for row in rows]) for name in fields}
+
+    def pictures(self, indices: list[int], field: str, frames: list[int]) -> Tensor:
+        """Of clip ``indices[i]`` the frame ``frames[i]`` of ``field``, (B, ...), float32; only these are read."""
+        found = []
+        for index, frame in zip(indices, frames, strict=True):
+            part, row = self._place(index)
+            found.append(part.read(field, row, frame))
+        return torch.stack(found)
+
+    def _place(self, index: int) -> "tuple[_Part, int]":
+        if not 0 <= index < len(self.ids):
+            raise IndexError(f"clip {index} of {len(self.ids)}")
+        number = bisect_right(self._starts, index) - 1
+        return self._part(number), index - self._starts[number]
+
+    def _part(self, number: int) -> "_Part":
+        """Part ``number``, open. The last used stay open; one that falls out closes when no thread reads it."""
+        with self._lock:
+            if number in self._open:
+                self._open.move_to_end(number)
+                return self._open[number]
+        part = _Part(
+            self.folder / f"part-{number:05d}.safetensors", self._starts[number + 1] - self._starts[number]
+        )  # fmt: skip
+        with self._lock:
+            self._open[number] = part
+            while len(self._open) > OPEN_PARTS:
+                self._open.popitem(last=False)
+        return part
+
+
+class _Part:
+    """One part file of ``rows`` clips. Threads may share it: every read states its place.
+
+    Not mapped into memory: reading a mapped file that is cut short or whose disk goes away kills the process.
+    Raises PipelineError where the file is not whole.
+    """
+
+    def __init__(self, path: Path, rows: int):
+        self._path = path
+        try:
+            self._file = path.open("rb", buffering=0)
+            length = int.from_bytes(self._bytes(8, 0), "little")
+            size = os.fstat(self._file.fileno()).st_size
+            if not 0 < length <= size:
+                raise ValueError("its header is cut short")
+            header = json.loads(self._bytes(length, 8))
+            self._entries = {
+                name: (DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
+                for name, entry in header.items()
+                if name != "__metadata__"
+            }
+            ends = [8 + length + entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            if max(ends) != size or any(shape[:1] != (rows,) for _, shape, _ in self._entries.values()):
+                raise ValueError("its size is not what header and index.json say")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> PipelineError:
+        return PipelineError(f"{self._path} is missing or damaged ({error}); run the stage latents again")
+
+    def _bytes(self, count: int, offset: int) -> bytearray:
+        buffer = bytearray(count)
+        view, done = memoryview(buffer), 0
+        while done < count:
+            read = os.preadv(self._file.fileno(), [view[done:]], offset + done)
+            if read == 0:
+                raise ValueError("it ends early")
+            done += read
+        return buffer
+
+    def shape(self, field: str) -> tuple[int, ...]:
+        return self._entries[field][1][1:]
+
+    def read(self, field: str, row: int, frame: int | None = None) -> Tensor:
+        """``field`` of one row, or of one ``frame`` (its first axis) of the row; float32."""
+        dtype, (_, *shape), offset = self._entries[field]
+        place = row
+        if frame is not None:
+            count, *shape = shape
+            if not 0 <= frame < count:
+                raise IndexError(f"{field}: frame {frame} of {count}")
+            place = row * count + frame
+        size = math.prod(shape) * dtype.itemsize
+        try:
+            found = self._bytes(size, offset + place * size)
+        except (OSError, ValueError) as error:
+            raise self._damaged(error) from None
+        return torch.frombuffer(found, dtype=dtype).reshape(shape).float()

@@ -151,9 +151,10 @@ class Survey(Group):
 
 
 class Runtime(Group):
-    """Cannot change a result: readable by every stage, declared by none."""
+    """Cannot change a result, but for rounding: readable by every stage, declared by none."""
 
     device: Literal["auto", "cpu", "cuda"]
     workers: Annotated[int, Field(ge=0)]  # 0: one a core
     log_level: Literal["DEBUG", "INFO", "WARNING"]
-    accelerate_config: str
+    accelerate_config: str  # its number of processes, as clips_per_device, changes sums by rounding
+    clips_per_device: Positive | None  # of a training's batch, the most that pass a network at once; null: all

@@ -48,7 +48,7 @@ def run(stage):
     )
     trained = SeedWeights(
         stage.state_dir, seed, design, spec, latents, initial,
-        stage.runtime.accelerate_config, stage.record, stage.log,
+        stage.runtime, stage.record, stage.log,
     )  # fmt: skip
 
     def once(name: str, make) -> dict:

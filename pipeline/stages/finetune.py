@@ -22,4 +22,4 @@ def run(stage):
         condition_noise=training.condition_noise.model_dump(),
         departures={"source": training.source, "switches": training.switches},
     )
-    launch(job, stage.runtime.accelerate_config, stage.record, stage.log)
+    launch(job, stage.runtime, stage.record, stage.log)

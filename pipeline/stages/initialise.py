@@ -32,7 +32,7 @@ def _train(stage, spec, encoders, latents):
         condition_noise={"kind": "none"},
         departures={"source": "paper", "switches": {}},
     )
-    launch(job, stage.runtime.accelerate_config, stage.record, stage.log)
+    launch(job, stage.runtime, stage.record, stage.log)
 
 
 def _convert(stage, spec, encoders, latents):

@@ -37,33 +37,24 @@ class Batch:
         """The conditions once the image has passed the family's projector."""
         return replace(self.conditions, image_context=image_context)
 
-    def to(self, device) -> "Batch":
-        """Tensors on ``device``."""
-        moved = {item.name: getattr(self, item.name) for item in fields(self)}
-        for name, value in moved.items():
+    def map(self, change) -> "Batch":
+        """``change`` applied to every tensor."""
+        changed = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name, value in changed.items():
             if isinstance(value, Tensor):
-                moved[name] = value.to(device)
-        moved["conditions"] = self.conditions.to(device)
-        return Batch(**moved)
+                changed[name] = change(value)
+        changed["conditions"] = self.conditions.map(change)
+        return Batch(**changed)
 
-
-def clip_order(seed: int, step: int, batch_size: int, count: int) -> list[int]:
-    """Positions of a step's clips: every epoch is one permutation of all clips, drawn from (seed, epoch)."""
-    positions = []
-    for place in range(step * batch_size, (step + 1) * batch_size):
-        epoch, offset = divmod(place, count)
-        positions.append((epoch, offset))
-    orders = {
-        epoch: torch.randperm(count, generator=torch_generator(seed, "order", epoch))
-        for epoch in {e for e, _ in positions}
-    }
-    return [int(orders[epoch][offset]) for epoch, offset in positions]
+    def to(self, device) -> "Batch":
+        """Tensors on ``device``; those in pinned memory are copied while the caller goes on."""
+        return self.map(lambda value: value.to(device, non_blocking=True))
 
 
 def assemble(backbone: Backbone, schedule, latents: LatentSet, settings, step: int, positions: list[int]) -> Batch:
     """Read and draw one step's batch; ``settings`` is an Optimisation group of params.yaml."""
     tokens = backbone.image_input
-    rows = latents.batch(positions, ("mean", "logvar", tokens, "text", "fps"))
+    rows = latents.batch(positions, ("mean", "logvar", "text", "fps"))
     ids = [latents.ids[position] for position in positions]
     drawn = [
         _draw(
@@ -75,7 +66,7 @@ def assemble(backbone: Backbone, schedule, latents: LatentSet, settings, step: i
         for i, name in enumerate(ids)
     ]
     posterior, noise, t, frame, coin = (torch.stack(parts) for parts in zip(*drawn, strict=True))
-    if frame.max() >= rows[tokens].shape[1]:
+    if frame.max() >= latents.shape(tokens)[0]:
         raise PipelineError(
             f"{latents.folder.name}: these latents hold the picture of the first frame alone, but {backbone.family} is "
             "conditioned on any; set latents.<name>.picture_frames to all"
@@ -92,7 +83,7 @@ def assemble(backbone: Backbone, schedule, latents: LatentSet, settings, step: i
         x0=x0,
         noise=noise,
         t=t,
-        image_tokens=rows[tokens][each, frame],
+        image_tokens=latents.pictures(positions, tokens, frame.tolist()),
         conditions=backbone.conditions(text=rows["text"], image_latent=image_latent, fps=rows["fps"]),
         drop_text=drop_text,
         drop_image=drop_image,

@@ -22,6 +22,9 @@ class Job:
     output: str
     state: str
     losses: str  # JSON lines: step, loss, learning rate, gradient norm
+    # How it is computed; set by the launch.
+    processes: int | None = None  # that must train together; None: any number
+    clips_per_device: int | None = None  # that pass the network at once; None: a process' whole share
 
     @classmethod
     def read(cls, path: Path) -> "Job":

@@ -1,23 +1,22 @@
 """Runs a training through `accelerate launch` and passes its losses on while it runs."""
 
 import json
+import os
 import subprocess
-import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-
-from ruamel.yaml import YAML
 
 from pipeline.engine.processes import die_with_parent
 from pipeline.errors import PipelineError
 from pipeline.training.job import FAILURE, Job
+from pipeline.training.nodes import Layout, launch_command, launch_environment
 
 POLL_SECONDS = 1.0
 
 
 def processes_of(config: Path) -> int:
     """How many processes an accelerate config starts."""
-    return int(YAML(typ="safe").load(config.read_text()).get("num_processes", 1))
+    return Layout.read(config).processes
 
 
 def make_job(stage, *, family, model, source, latents, process, optimisation, condition_noise, departures) -> Job:
@@ -37,20 +36,21 @@ def make_job(stage, *, family, model, source, latents, process, optimisation, co
     )
 
 
-def launch(job: Job, accelerate_config: str, record, log) -> None:
-    """Train ``job`` in worker processes; raises PipelineError with the worker's own words."""
+def launch(job: Job, runtime, record, log) -> None:
+    """Train ``job`` in worker processes; raises PipelineError with the worker's own words.
+
+    ``runtime``: the group of params.yaml. It says how the work is shared out, which changes a result by rounding only.
+    """
+    config = Path(runtime.accelerate_config)
+    job = replace(job, processes=processes_of(config), clips_per_device=runtime.clips_per_device)
     state = Path(job.state)
     state.mkdir(parents=True, exist_ok=True)
     file, failure = state / "job.json", state / FAILURE
     failure.unlink(missing_ok=True)
     file.write_text(json.dumps(asdict(job)))
-    if not Path(accelerate_config).is_file():
-        raise PipelineError(
-            f"runtime.accelerate_config: {accelerate_config} does not exist; envs/accelerate holds some"
-        )
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", accelerate_config,
-               "-m", "pipeline.training.worker", str(file)]  # fmt: skip
-    process = subprocess.Popen(command, preexec_fn=die_with_parent)
+    command = launch_command(config, ["pipeline.training.worker", str(file)], os.environ)
+    log.info("starting: %s", " ".join(command))
+    process = subprocess.Popen(command, env=launch_environment(config, os.environ), preexec_fn=die_with_parent)
     seen = 0
     try:
         while True:

@@ -1,23 +1,27 @@
 """The training loop, on accelerate: the same for training from nothing and for fine-tuning.
 
-What it writes are the EMA weights. Killed and started again it goes on from its last state and, on the CPU, ends with
-the same bits as if it had never been killed.
+What it writes are the EMA weights. A step is over ``optimisation.batch_size`` clips, whatever the number of processes
+and of clips that pass the network at once. Killed and started again it goes on from its last state and, on the CPU,
+ends with the same bits as if it had never been killed.
 """
 
 import json
 import math
 import os
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
+from datetime import timedelta
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.backbones.checkpoint import load_backbone, save_backbone
-from pipeline.backbones.interface import Backbone, Conditions
 from pipeline.backbones.registry import build
 from pipeline.data.latents import LatentSet
 from pipeline.diffusion.schedules import make_schedule
@@ -26,19 +30,22 @@ from pipeline.diffusion.timenoise import make_condition_noise
 from pipeline.errors import PipelineError
 from pipeline.params.backbones import ConditionDropout, Optimisation
 from pipeline.seeding import seed_for
-from pipeline.training.batches import Batch, assemble, clip_order, noise_conditions
+from pipeline.training.ahead import ahead
+from pipeline.training.batches import Batch, assemble
+from pipeline.training.ema import Ema
 from pipeline.training.job import Job
+from pipeline.training.loss import TrainingStep
+from pipeline.training.order import clip_order, passes, share
+from pipeline.training.state import STATE_FILE, load_state, losses_until, save_state
+
+CLIPS_AHEAD, THREADS = 32, 4  # read and drawn in advance, by so many threads of each process
+PATIENCE = timedelta(hours=2)  # of the other processes, while the first writes its state
 
 
 def train(job: Job) -> None:
     """Run a job to its end and write the checkpoint. Raises PipelineError on a loss that is not finite."""
     settings = Optimisation(**{**job.optimisation, "dropout": ConditionDropout(**job.optimisation["dropout"])})
-    accelerator = Accelerator(mixed_precision=settings.precision)
-    if settings.batch_size % accelerator.num_processes:
-        raise PipelineError(
-            f"optimisation.batch_size {settings.batch_size} cannot be shared by {accelerator.num_processes} processes; "
-            f"choose a multiple"
-        )
+    accelerator = _accelerator(settings.precision, job.processes)
     latents = LatentSet(Path(job.latents))
     backbone = _start(job, settings, latents)
     schedule = make_schedule(job.process)
@@ -55,75 +62,83 @@ def train(job: Job) -> None:
         weight_decay=settings.weight_decay,
     )
     model, optimizer = accelerator.prepare(step_of, optimizer)
-    ema = {name: value.detach().clone() for name, value in backbone.state_dict().items()}
-    state = Path(job.state) / "training.pt"
-    first = _resume(state, backbone, ema, optimizer, accelerator.device)
-    losses = _losses_until(Path(job.losses), first)
-    rank, shares = accelerator.process_index, accelerator.num_processes
-    progress = tqdm(range(first, settings.steps), initial=first, total=settings.steps, disable=None)
-    for step in progress:
-        positions = clip_order(settings.seed, step, settings.batch_size, len(latents))[rank::shares]
-        batch = assemble(backbone, schedule, latents, settings, step, positions).to(accelerator.device)
-        torch.manual_seed(seed_for(settings.seed, "dropout", step, rank))
-        rate = learning_rate(settings, step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with accelerator.autocast():
-            loss = model(batch)
-        _require_finite(loss, step, batch)
-        accelerator.backward(loss.mean())
-        norm = accelerator.clip_grad_norm_(model.parameters(), settings.gradient_clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        with torch.no_grad():
-            for name, value in backbone.state_dict().items():
-                if value.is_floating_point():
-                    ema[name].lerp_(value, 1 - settings.ema)
-                else:
-                    ema[name].copy_(value)
-        mean = accelerator.reduce(loss.detach().mean(), "mean").item()
-        if accelerator.is_main_process:
-            losses.write(
-                json.dumps({"step": step, "loss": mean, "learning_rate": rate, "gradient_norm": float(norm)}) + "\n"
-            )
-            losses.flush()
-            if (step + 1) % settings.checkpoint_every == 0 and step + 1 < settings.steps:
-                _save_state(state, step + 1, backbone, ema, optimizer)
-    losses.close()
-    if accelerator.is_main_process:
-        backbone.load_state_dict(ema)
+    ema = Ema(backbone, settings.ema)
+    state = {"model": backbone, "optimizer": optimizer, "ema": ema}
+    state |= {"scaler": accelerator.scaler} if accelerator.scaler is not None else {}
+    state_file, main = Path(job.state) / STATE_FILE, accelerator.is_main_process
+    first = _resume(accelerator, state_file, state)
+    losses = losses_until(Path(job.losses), first) if main else None
+    cut = passes(share(settings.batch_size, accelerator.process_index, accelerator.num_processes), job.clips_per_device)
+    read = partial(_read, backbone, schedule, latents, settings, pin=accelerator.device.type == "cuda")
+    progress = tqdm(range(first, settings.steps), initial=first, total=settings.steps, disable=None if main else True)
+    with closing(batches_of(read, settings, first, cut, len(latents))) as batches:
+        for step in progress:
+            rate = learning_rate(settings, step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss = add_gradients(accelerator, model, batches, len(cut), settings, step)
+            norm = accelerator.clip_grad_norm_(model.parameters(), settings.gradient_clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.update()
+            mean = (accelerator.reduce(loss, "sum") / settings.batch_size).item()
+            if main:
+                line = {"step": step, "loss": mean, "learning_rate": rate, "gradient_norm": float(norm)}
+                losses.write(json.dumps(line) + "\n")
+                losses.flush()
+                if (step + 1) % settings.checkpoint_every == 0 and step + 1 < settings.steps:
+                    os.fsync(losses.fileno())  # never behind the state
+                    save_state(state_file, step + 1, state)
+    if main:
+        losses.close()
+        ema.into_module()
         save_backbone(Path(job.output), backbone, latents.vae_hash, job.settings)
 
 
-class TrainingStep(nn.Module):
-    """Losses (B,) of a batch. One module, so that several processes share the projector's gradients too."""
+def batches_of(
+    read: Callable[[int, list[int]], Batch],
+    settings,
+    first: int,
+    cut: list[range],
+    count: int,
+    depth: int | None = None,
+) -> Iterator[Batch]:
+    """This process' batches from step ``first`` on, one a pass; threads read ``depth`` passes in advance.
 
-    def __init__(self, backbone: Backbone, schedule, condition_noise, switches, null: dict[str, Tensor]):
-        super().__init__()
-        self.backbone, self.schedule = backbone, schedule
-        self.condition_noise, self.switches = condition_noise, switches
-        for name, value in null.items():
-            self.register_buffer(f"null_{name}", value, persistent=False)
+    ``cut``: places in the batch of each pass of a step; ``count``: clips of the set.
+    """
+    tasks = (
+        partial(read, step, [order[place] for place in places])
+        for step in range(first, settings.steps)
+        for order in [clip_order(settings.seed, step, settings.batch_size, count)]
+        for places in cut
+    )
+    return ahead(tasks, max(2, CLIPS_AHEAD // len(cut[0])), THREADS)
 
-    def forward(self, batch: Batch) -> Tensor:
-        backbone, schedule, switches = self.backbone, self.schedule, self.switches
-        conditions = batch.conditions_with(backbone.image_context(batch.image_tokens))
-        null_image = getattr(self, f"null_{backbone.image_input}")
-        empty = backbone.unconditional(conditions, self.null_text, backbone.image_context(null_image[None]))
-        if switches.told_fps == "default":
-            conditions = replace(conditions, fps=None)
 
-        def drop(conditions: Conditions) -> Conditions:
-            return backbone.drop(conditions, empty, batch.drop_text, batch.drop_image)
+def _read(backbone, schedule, latents, settings, step: int, positions: list[int], pin: bool) -> Batch:
+    batch = assemble(backbone, schedule, latents, settings, step, positions)
+    return batch.map(Tensor.pin_memory) if pin else batch
 
-        if switches.dropped_tokens == "noised":
-            conditions = drop(conditions)
-        conditions = noise_conditions(backbone, conditions, self.condition_noise, batch, schedule, switches)
-        if switches.dropped_tokens == "clean":
-            conditions = drop(conditions)
-        x_t = schedule.add_noise(batch.x0, batch.noise, batch.t)
-        output = backbone(*schedule.model_input(x_t, batch.t), conditions)
-        return schedule.training_loss(output, batch.x0, batch.noise, x_t, batch.t)
+
+def add_gradients(accelerator, model: nn.Module, batches: Iterator[Batch], count: int, settings, step: int) -> Tensor:
+    """Add the gradient of the mean loss over the clips of all processes, from the next ``count`` of this one's batches.
+
+    Returns the sum of this process' losses. Processes exchange gradients once, in the last pass.
+    """
+    total = torch.zeros((), device=accelerator.device)
+    # Gradients of processes are averaged: this makes their mean that of the whole batch, however unequal the shares.
+    divisor = settings.batch_size / accelerator.num_processes
+    for number, batch in enumerate(islice(batches, count)):
+        batch = batch.to(accelerator.device)
+        torch.manual_seed(seed_for(settings.seed, "dropout", step, accelerator.process_index))
+        with nullcontext() if number == count - 1 else accelerator.no_sync(model):
+            with accelerator.autocast():
+                losses = model(batch)
+            _require_finite(losses, step, batch)
+            accelerator.backward(losses.sum() / divisor)
+        total = total + losses.detach().sum()
+    return total
 
 
 def learning_rate(settings: Optimisation, step: int) -> float:
@@ -131,6 +146,23 @@ def learning_rate(settings: Optimisation, step: int) -> float:
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     fall = 0.5 * (1 + math.cos(math.pi * step / settings.steps)) if settings.schedule == "cosine" else 1.0
     return settings.learning_rate * warm * fall
+
+
+def _accelerator(precision: str, processes: int | None) -> Accelerator:
+    """Raises PipelineError where others than ``processes`` run: they would train one by one, each on its own."""
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),  # they are constants
+            InitProcessGroupKwargs(timeout=PATIENCE),
+        ],
+    )
+    if processes not in (None, accelerator.num_processes):
+        raise PipelineError(
+            f"runtime.accelerate_config asks for {processes} processes, but {accelerator.num_processes} train "
+            "together; compare it with those in envs/accelerate"
+        )
+    return accelerator
 
 
 def _start(job: Job, settings: Optimisation, latents: LatentSet):
@@ -142,8 +174,8 @@ def _start(job: Job, settings: Optimisation, latents: LatentSet):
     return backbone.train()
 
 
-def _require_finite(loss, step: int, batch: Batch) -> None:
-    finite = torch.isfinite(loss)
+def _require_finite(losses: Tensor, step: int, batch: Batch) -> None:
+    finite = torch.isfinite(losses)
     if not finite.all():
         bad = [name for name, good in zip(batch.ids, finite.tolist(), strict=True) if not good]
         raise PipelineError(
@@ -152,36 +184,20 @@ def _require_finite(loss, step: int, batch: Batch) -> None:
         )
 
 
-def _resume(path: Path, backbone, ema: dict, optimizer, device) -> int:
-    """Load the last state, if there is one; returns the step to go on with."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location=device, weights_only=True)
-    backbone.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    for name, value in state["ema"].items():
-        ema[name].copy_(value)
-    return state["step"]
+def _resume(accelerator, path: Path, state: dict) -> int:
+    """Load the last state, if there is one; returns the step to go on with.
 
-
-def _save_state(path: Path, step: int, backbone, ema: dict, optimizer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save({"step": step, "model": backbone.state_dict(), "ema": ema, "optimizer": optimizer.state_dict()}, partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _losses_until(path: Path, step: int):
-    """The losses file cut back to the steps before ``step``, open for more."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = []
-    if path.exists():
-        kept = [
-            line
-            for line in path.read_text().splitlines(keepends=True)
-            if line.endswith("\n") and json.loads(line)["step"] < step
-        ]
-    path.write_text("".join(kept))
-    return path.open("a")
+    Raises PipelineError where the processes do not find the same one.
+    """
+    found = load_state(path, mapped=accelerator.device.type != "cpu")
+    if found is not None:
+        for name, part in state.items():
+            part.load_state_dict(found[name])
+    first = found["step"] if found is not None else 0
+    steps = accelerator.gather(torch.tensor([first], device=accelerator.device)).tolist()
+    if len(set(steps)) > 1:
+        raise PipelineError(
+            f"the processes of this training found states of different steps {steps}; the folder .state must be shared "
+            "by all nodes"
+        )
+    return first

@@ -14,7 +14,7 @@ from pipeline.diffusion.timenoise import make_condition_noise
 from pipeline.errors import PipelineError
 from pipeline.params.file import validate_params
 from pipeline.training.batches import assemble, noise_conditions
-from pipeline.training.trainer import TrainingStep
+from pipeline.training.loss import TrainingStep
 
 FRAMES, FACTOR = 4, 0.5
 
@@ -143,6 +143,12 @@ class Latents:
             "fps": torch.tensor([3.0 + position for position in positions]),
         }
         return {name: rows[name] for name in fields}
+
+    def shape(self, field) -> tuple[int, ...]:
+        return self.batch([0], [field])[field].shape[1:]
+
+    def pictures(self, positions, field, frames) -> torch.Tensor:
+        return self.batch(positions, [field])[field][torch.arange(len(positions)), frames]
 
 
 SETTINGS = SimpleNamespace(seed=0, dropout=SimpleNamespace(text=0.0, image=0.0, both=0.0))

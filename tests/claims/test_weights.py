@@ -1,6 +1,7 @@
 """The weights of a seed: drawn from it, made once, and gone on with."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,7 +42,8 @@ def params():
 def make(folder, seed, params, latents) -> SeedWeights:
     return SeedWeights(
         folder, seed, params.claims.design, params.backbones["dynamicrafter"], latents, folder / "initial",
-        "envs/accelerate/cpu.yaml", Record(), logging.getLogger("test"),
+        SimpleNamespace(accelerate_config="envs/accelerate/cpu.yaml", clips_per_device=None), Record(),
+        logging.getLogger("test"),
     )  # fmt: skip
 
 

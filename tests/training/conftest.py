@@ -17,15 +17,17 @@ def demo():
     return presets.read(ROOT / "presets/demo.yaml")
 
 
-def write_latents(folder: Path, count: int = 12, vae_hash: str = "vae", broken: str | None = None) -> Path:
+def write_latents(
+    folder: Path, count: int = 12, vae_hash: str = "vae", broken: str | None = None, pictures: int = 16
+) -> Path:
     generator = torch.Generator().manual_seed(0)
     writer = LatentWriter(folder, 5, vae_hash, "encoders", 0.5)
     for number in range(count):
         shape = (1, 4, 16, 8, 8)
         fields = {
             "mean": torch.randn(shape, generator=generator), "logvar": torch.full(shape, -6.0),
-            "image_tokens": torch.randn(1, 16, 17, 32, generator=generator).half(),
-            "image_embedding": torch.randn(1, 16, 1, 32, generator=generator).half(),
+            "image_tokens": torch.randn(1, 16, 17, 32, generator=generator)[:, :pictures].half(),
+            "image_embedding": torch.randn(1, 16, 1, 32, generator=generator)[:, :pictures].half(),
             "text": torch.randn(1, 12, 32, generator=generator).half(), "fps": torch.tensor([3.0]),
         }  # fmt: skip
         if broken == f"clip{number}":
@@ -70,3 +72,8 @@ def broken_latents(tmp_path):
 @pytest.fixture
 def other_vae_latents(tmp_path):
     return write_latents(tmp_path / "other", vae_hash="another")
+
+
+@pytest.fixture
+def first_picture_latents(tmp_path):
+    return write_latents(tmp_path / "first", pictures=1)

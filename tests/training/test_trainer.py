@@ -21,7 +21,8 @@ from pipeline.diffusion.schedules import make_schedule
 from pipeline.diffusion.timenoise import make_condition_noise
 from pipeline.errors import PipelineError
 from pipeline.params.backbones import ConditionDropout, Optimisation
-from pipeline.training.batches import assemble, clip_order, noise_conditions
+from pipeline.training.batches import assemble, noise_conditions
+from pipeline.training.order import clip_order
 from pipeline.training.trainer import learning_rate, train
 
 TIMENOISE = {"kind": "timenoise", "beta_max": 2.0, "exponent": 5.0}
@@ -195,16 +196,11 @@ def test_learning_rate(make_job):
     assert learning_rate(settings.model_copy(update={"schedule": "constant"}), 99) == 1.0
 
 
-def test_latents_of_the_first_picture_alone_cannot_condition_on_any_frame(make_job, latents):
-    class First(LatentSet):
-        def batch(self, indices, fields):
-            rows = super().batch(indices, fields)
-            return {name: value[:, :1] if name.startswith("image_") else value for name, value in rows.items()}
-
+def test_latents_of_the_first_picture_alone_cannot_condition_on_any_frame(make_job, first_picture_latents):
     for family in FAMILIES:
         job = make_job(family)
         backbone, schedule = build(family, plain(job.model)), make_schedule(job.process)
-        arguments = (backbone, schedule, First(latents), settings_of(job), 1, [0, 1, 2, 3])
+        arguments = (backbone, schedule, LatentSet(first_picture_latents), settings_of(job), 1, [0, 1, 2, 3])
         if family == "dynamicrafter":
             with pytest.raises(PipelineError, match=r"set latents\.<name>\.picture_frames to all"):
                 assemble(*arguments)
