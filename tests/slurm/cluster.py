@@ -11,6 +11,7 @@ empty files, so that requests are scheduled though there is none.
 
 import argparse
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -58,7 +59,7 @@ AccountingStorageType=accounting_storage/none
 ReturnToService=2
 SlurmdTimeout=20
 KillWait=5
-MinJobAge=600
+MinJobAge=3600
 SchedulerParameters=batch_sched_delay=1,bf_interval=5
 SlurmdParameters=config_overrides
 """
@@ -101,6 +102,14 @@ class Cluster:
         """SIGKILL a node's slurmd; its running jobs stay."""
         os.kill(int((self.folder / f"slurmd.{node}.pid").read_text()), signal.SIGKILL)
 
+    def crash_node(self, node: str) -> None:
+        """SIGKILL everything that runs on a node, as a power cut does; ``start_node`` brings it back."""
+        of = {process.pid: _host_name_space(process.pid) for process in self.processes()}
+        gone = of[int((self.folder / f"slurmd.{node}.pid").read_text())]
+        for pid, name_space in of.items():
+            if name_space == gone:
+                psutil.Process(pid).kill()
+
     def wait_until_idle(self, seconds: float = START_SECONDS) -> None:
         """Until every node takes jobs."""
         deadline = time.monotonic() + seconds
@@ -119,6 +128,11 @@ class Cluster:
         path = self.folder / "jobs.txt"
         lines = path.read_text().splitlines() if path.exists() else []
         return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
+
+    def gpus(self, job: str) -> int:
+        """How many a job was given."""
+        found = re.search(r"JOB_GRES=gpu:(\d+)", self.run("scontrol", "show", "job", "--details", job))
+        return int(found.group(1)) if found else 0
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this cluster: daemons, job steps and whatever these started."""
@@ -167,13 +181,21 @@ class Cluster:
                 f"RealMemory={MEMORY_MB} Gres=gpu:{GPUS} State=UNKNOWN\n"
             )
         self.conf.write_text(text + "PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n")
-        for number in range(GPUS):
+        for number in range(GPUS):  # without a file each, slurmd counts none
             (self.folder / f"gpu{number}").touch()
-        self.conf.with_name("gres.conf").write_text(f"AutoDetect=off\nName=gpu File={self.folder}/gpu[0-{GPUS - 1}]\n")
+        gpus = f"AutoDetect=off\nName=gpu File={self.folder}/gpu[0-{GPUS - 1}]\n"
+        self.conf.with_name("gres.conf").write_text(gpus)
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost {host} {' '.join(NODES)}\n")
         key = self.folder / "munge.key"
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(128))
+
+
+def _host_name_space(pid: int) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/ns/uts").readlink())
+    except OSError:  # it has ended
+        return ""
 
 
 def _free_port() -> int:
@@ -188,7 +210,9 @@ def install() -> None:
     if missing:
         settings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # 1: start no service
         subprocess.run(["apt-get", "update", "-qq"], check=True, env=settings)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True, env=settings)
+        subprocess.run(
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True, env=settings
+        )
 
 
 def main() -> None:
