@@ -96,15 +96,23 @@ def prepare_store(root: Path) -> None:
         if stamp.exists() and stamp.read_text() == wanted:
             return
         try:
-            client = _client(root)
-            if client.get_experiment_by_name(EXPERIMENT) is None:
-                local = uri.startswith("sqlite:")
-                client.create_experiment(EXPERIMENT, (root / "mlartifacts").resolve().as_uri() if local else None)
+            _make_experiment(_client(root), (root / "mlartifacts").resolve() if uri.startswith("sqlite:") else None)
         except Exception as error:
             raise PipelineError(
                 f"the MLflow store {_safe(uri)} cannot be used ({_first_line(error)}); {GO_ON_WITHOUT}"
             ) from error
         stamp.write_text(wanted)
+
+
+def _make_experiment(client, artifacts: Path | None) -> None:
+    """Once, whoever comes first; another clone may do so at the same moment."""
+    if client.get_experiment_by_name(EXPERIMENT) is not None:
+        return
+    try:
+        client.create_experiment(EXPERIMENT, artifacts.as_uri() if artifacts else None)
+    except Exception:
+        if client.get_experiment_by_name(EXPERIMENT) is None:
+            raise
 
 
 def _check_server(uri: str) -> None:
