@@ -2,6 +2,7 @@
 # Here they get what DVC has no word for: parallel execution, resources, logs, benchmarks.
 #   snakemake --cores all reports/table3.csv
 import sys
+from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
@@ -9,16 +10,22 @@ from pipeline import tracking
 from pipeline.engine import snakemake_rules as rules_of
 from pipeline.engine.ledger import Ledger
 from pipeline.errors import PipelineError
+from pipeline.params.file import load_params
 
 
 report: "docs/captions/workflow.rst"
 
 
+# receipts: jobs run on other hosts, where DVC's lock does not reach (profiles/slurm).
+elsewhere = config.get("ledger") == "receipts"
 stale_jobs = set()
 try:
-    ledger = Ledger(workflow.basedir)
     if workflow.is_main_process:
-        stale_jobs = rules_of.mark_stale(ledger)
+        params_file = load_params(Path(workflow.basedir) / "params.yaml")
+        ledger = rules_of.open_ledger(workflow.basedir, params_file)
+        stale_jobs = rules_of.mark_stale(ledger, params_file)
+    else:
+        ledger = Ledger(workflow.basedir, locked=not elsewhere)
 except PipelineError as error:
     sys.exit(f"error: {error}")
 
@@ -31,13 +38,21 @@ onstart:
         sys.exit(f"error: {error}")
 
 
+onsuccess:
+    rules_of.open_ledger(workflow.basedir, params_file)
+
+
+onerror:
+    rules_of.open_ledger(workflow.basedir, params_file)
+
+
 rule all:
     default_target: True
     input:
         [path for entry in ledger.entries.values() for path in entry.outputs],
 
 
-def inputs_of(spec):
+def inputs_of(spec, of_shard=False):
     def inputs(wildcards):
         entry = spec.entry(wildcards)
         paths = [up for path in entry.inputs for up in ledger.upstream_paths(path)]
@@ -47,13 +62,27 @@ def inputs_of(spec):
             if (owner := ledger.producer(path)) and owner.address in stale_jobs
         ]
         again = (
-            [str(rules_of.marker(entry.address))] if entry.address in stale_jobs else []
+            [str(rules_of.marker(entry.address))]
+            if entry.address in stale_jobs and not of_shard
+            else []
         )
+        if again:
+            again += spec.shard_receipts(entry)
         return [
             path if path in made_now else ancient(path) for path in dict.fromkeys(paths)
         ] + again
 
     return inputs
+
+
+def job_arguments(spec, of_shard=False):
+    def arguments(wildcards):
+        words = [spec.address(wildcards)]
+        if of_shard:
+            words += ["--shard", f"{wildcards.shard}-of-{spec.shards}"]
+        return " ".join(words + (["--elsewhere"] if elsewhere else []))
+
+    return arguments
 
 
 def shown(spec, path):
@@ -84,8 +113,35 @@ for spec in rules_of.rule_specs(ledger):
         resources:
             mem_mb=rules_of.memory(spec),
             runtime=spec.meta["minutes"],
-            gpu=spec.meta["gpu"],
+            gpu=spec.gpus(of_shard=False),
         params:
-            address=spec.address,
+            job=job_arguments(spec),
         shell:
-            "exec python -m pipeline.engine.job {params.address} > {log} 2>&1"
+            "exec python -m pipeline.engine.job {params.job} > {log} 2>&1"
+
+    if spec.shards > 1:
+
+        rule:
+            name:
+                f"{spec.name}_shard"
+            input:
+                inputs_of(spec, of_shard=True),
+            output:
+                spec.shard_receipt,
+            log:
+                spec.shard_log,
+            wildcard_constraints:
+                key=spec.keys_pattern,
+                shard="[0-9]+",
+            priority: spec.meta["priority"]
+            conda:
+                "envs/pipeline.yaml"
+            threads: spec.meta["threads"]
+            resources:
+                mem_mb=rules_of.memory(spec),
+                runtime=spec.meta["minutes"],
+                gpu=spec.gpus(of_shard=True),
+            params:
+                job=job_arguments(spec, of_shard=True),
+            shell:
+                "exec python -m pipeline.engine.job {params.job} > {log} 2>&1"

@@ -4,8 +4,10 @@ A stage module has ``add_arguments(parser)`` and ``run(stage)``; see pipeline/st
 """
 
 import argparse
+import contextlib
 import errno
 import importlib
+import json
 import logging
 import os
 import resource
@@ -14,16 +16,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from pipeline import tracking
 from pipeline.devices import choose_device
+from pipeline.engine import receipts
 from pipeline.engine.ledger import Ledger, StageEntry
-from pipeline.engine.processes import die_with_parent
+from pipeline.engine.parts import WHOLE, Parts, Shard, flush, link
+from pipeline.engine.processes import die_with_parent, wait_for_lock
 from pipeline.errors import PipelineError
 from pipeline.params.declared import Declared
 from pipeline.params.evaluation import Runtime
@@ -59,7 +62,9 @@ INFRASTRUCTURE = frozenset(
         "tracking",
         "devices",
         "engine/ledger",
+        "engine/parts",
         "engine/processes",
+        "engine/receipts",
         "backbones/registry",
     )
 )
@@ -77,6 +82,7 @@ class Stage:
     inputs: list[Path]
     outputs: list[Path]
     state_dir: Path
+    parts: Parts
     record: Any
     log: logging.Logger = field(default=log)
 
@@ -91,107 +97,226 @@ class Stage:
         return self.runtime.workers or os.cpu_count() or 1
 
 
+@dataclass(frozen=True)
+class Job:
+    """One job of dvc.yaml, ready to be run."""
+
+    module: Any
+    args: argparse.Namespace
+    ledger: Ledger
+    entry: StageEntry
+    params: Params
+
+    def stage(self, key: tracking.RunKey, record: Any, outputs: list[Path], shard: Shard = WHOLE) -> Stage:
+        """What its module is given."""
+        root, entry = self.ledger.root, self.entry
+        state = receipts.state_of(root, entry) / key.digest[:16]
+        return Stage(
+            address=entry.address,
+            args=self.args,
+            params=Declared(self.params, entry.params, entry.address),
+            runtime=self.params.runtime,
+            inputs=[root / path for path in entry.inputs],
+            outputs=outputs,
+            state_dir=state,
+            parts=Parts(state / "parts", shard),
+            record=record,
+        )
+
+
 def run_stage(name: str, arguments: list[str]) -> int:
     """Run ``python -m pipeline NAME ARGUMENTS``; returns the exit code."""
+    _set_process_up()
+    module = importlib.import_module(f"pipeline.stages.{name}")
+    args = _parse(name, module, arguments)
+    ledger = Ledger()
+    job = _open_job(module, args, ledger, ledger.by_command([name, *arguments]))
+    tracking.prepare_store(ledger.root)
+    receipts.sweep(ledger)
+    with wait_for_lock(receipts.lock_file(ledger.root, job.entry), log):
+        _run_job(job)
+    return 0
+
+
+def run_elsewhere(address: str) -> int:
+    """Run a job without DVC, as on another host: its receipt is for the process that schedules the jobs."""
+    _set_process_up()
+    ledger = Ledger(locked=False)
+    job = _job_at(ledger, address)
+    tracking.prepare_store(ledger.root)
+    with wait_for_lock(receipts.lock_file(ledger.root, job.entry), log):
+        key = receipts.job_key(ledger, job.entry, job.params)
+        if receipts.holds(receipts.read_receipt(ledger.root, job.entry), key.digest, ledger.root):
+            log.info("done already")
+        else:
+            _run_job(job)
+    return 0
+
+
+def run_shard(address: str, shard: Shard, elsewhere: bool) -> int:
+    """Make one shard's parts of a job; the job itself then finds them. ``elsewhere``: as ``run_elsewhere``."""
+    _set_process_up()
+    ledger = Ledger(locked=not elsewhere)
+    job = _job_at(ledger, address)
+    with wait_for_lock(receipts.lock_file(ledger.root, job.entry, str(shard)), log):
+        _require_inputs(job)
+        key = receipts.job_key(ledger, job.entry, job.params)
+        done = receipts.holds(receipts.read_receipt(ledger.root, job.entry), key.digest, ledger.root)
+        if done or (not elsewhere and ledger.settled(job.entry)):
+            log.info("nothing to do: the stage has its result")
+        else:
+            stage, started = job.stage(key, tracking.NullRecord(), [], shard), time.monotonic()
+            with _disk_full_explained(address):
+                job.module.make_parts(stage)
+            _note_cost(stage, time.monotonic() - started)
+        receipts.write_shard_receipt(ledger.root, job.entry, shard, key.digest)
+    return 0
+
+
+def _set_process_up() -> None:
     os.environ.update({**ONE_THREAD, **OFFLINE})
     if "DVC_ROOT" in os.environ:
         die_with_parent()
     signal.signal(signal.SIGTERM, _end_quietly)
-    module = importlib.import_module(f"pipeline.stages.{name}")
+
+
+def _parse(name: str, module, arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python -m pipeline {name}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    args = parser.parse_args(arguments)
-    ledger = Ledger()
-    entry = ledger.by_command([name, *arguments])
+    return parser.parse_args(arguments)
+
+
+def _job_at(ledger: Ledger, address: str) -> Job:
+    entry = ledger.entries[address]
+    name, *arguments = entry.command.split()[3:]
+    module = importlib.import_module(f"pipeline.stages.{name}")
+    return _open_job(module, _parse(name, module, arguments), ledger, entry)
+
+
+def _open_job(module, args, ledger: Ledger, entry: StageEntry) -> Job:
     params = load_params(ledger.root / "params.yaml")
     _start_logging(params.runtime.log_level, ledger.root, entry)
-    tracking.prepare_store(ledger.root)
-    _execute(module, args, ledger, entry, params)
-    return 0
+    return Job(module, args, ledger, entry, params)
 
 
-def _execute(module, args, ledger: Ledger, entry: StageEntry, params: Params) -> None:
-    root = ledger.root
-    missing = [path for path in entry.inputs if not (root / path).exists()]
+def _require_inputs(job: Job) -> None:
+    missing = [path for path in job.entry.inputs if not (job.ledger.root / path).exists()]
     if missing:
-        raise PipelineError(
-            f"{entry.address} needs {', '.join(missing)}; `dvc repro {entry.address}` makes what is missing"
-        )
-    key = tracking.RunKey(
-        stage=entry.name,
-        item=entry.key or "",
-        params=declared_values(params, entry.params),
-        inputs=ledger.hashes(entry, "inputs"),
-        code=ledger.hashes(entry, "code"),
-    )
+        address = job.entry.address
+        raise PipelineError(f"{address} needs {', '.join(missing)}; `dvc repro {address}` makes what is missing")
+
+
+def _run_job(job: Job) -> None:
+    _require_inputs(job)
+    ledger, entry, root = job.ledger, job.entry, job.ledger.root
+    key = receipts.job_key(ledger, entry, job.params)
     record = tracking.open_record(
         root,
         key,
         group=entry.key,
         engine=os.environ.get("PIPELINE_ENGINE", "dvc" if "DVC_ROOT" in os.environ else "manual"),
-        device=params.runtime.device,
+        device=job.params.runtime.device,
         git_commit=git_commit(root),
     )
     finals = [root / path for path in entry.outputs]
     stagings = [path.with_name(f".{path.name}.partial{path.suffix}") for path in finals]
-    states = root / ".state" / entry.name / (entry.key or "all")
-    stage = Stage(
-        address=entry.address,
-        args=args,
-        params=Declared(params, entry.params, entry.address),
-        runtime=params.runtime,
-        inputs=[root / path for path in entry.inputs],
-        outputs=stagings,
-        state_dir=states / key.digest[:16],
-        record=record,
-    )
+    stage = job.stage(key, record, stagings)
     started, status = time.monotonic(), "FAILED"
     try:
         for path in stagings:
             remove(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-        module.run(stage)
-        for staging, final in zip(stagings, finals, strict=True):  # all before one gets its name
-            require_written(staging, final, entry.address)
-        for staging, final in zip(stagings, finals, strict=True):
-            publish(staging, final, entry.address)
-        shutil.rmtree(states, ignore_errors=True)
+        with _disk_full_explained(entry.address):
+            if not _taken_back(job, stage):
+                _run_body(job.module, stage)
+                for staging, final in zip(stagings, finals, strict=True):  # all before one gets its name
+                    require_written(staging, final, entry.address)
+                    flush(staging)
+                _keep(stage)
+            for staging, final in zip(stagings, finals, strict=True):
+                publish(staging, final, entry.address)
+        receipts.write_receipt(ledger, entry, key, ledger.hashes(entry, "outputs"))
+        _forget_others(stage.state_dir)
         status = "FINISHED"
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise PipelineError(
-            f"{entry.address}: no space left on the disk; free some and run again (nothing half-written was kept)"
-        ) from error
     finally:
         for path in stagings:
             remove(path)
         if status == "FINISHED":
-            record.outputs(ledger.hashes(entry, "outputs"))
-        record.finish(status, wall_s=time.monotonic() - started, peak_memory_mb=_peak_memory_mb())
+            record.outputs(receipts.read_receipt(root, entry)["outputs"])
+        own, wall_s, peak = time.monotonic() - started, *_shard_costs(stage.state_dir)
+        record.finish(status, wall_s=own + wall_s, peak_memory_mb=max(_peak_memory_mb(), peak))
 
 
-def declared_values(params: Params, paths: tuple[str, ...]) -> dict[str, Any]:
-    """The declared part of the parameters as plain values by path."""
-    values = {}
-    for path in paths:
-        node: Any = params
-        for part in path.split("."):
-            node = node[part] if isinstance(node, dict) else getattr(node, part)
-        values[path] = _plain(node)
-    return values
+def _run_body(module, stage: Stage) -> None:
+    if hasattr(module, "make_parts"):
+        module.merge(stage, module.make_parts(stage))
+    else:
+        module.run(stage)
 
 
-def _plain(node: Any) -> Any:
-    if isinstance(node, BaseModel):
-        return node.model_dump()
-    if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
-    return node
+def _keep(stage: Stage) -> None:
+    """Give finished outputs a second name in the state folder: until the ledger has them, a kill must not cost them."""
+    kept, temporary = stage.state_dir / "done", stage.state_dir / ".done.partial"
+    for path in (kept, temporary):
+        remove(path)
+    temporary.mkdir(parents=True)
+    for number, staging in enumerate(stage.outputs):
+        link(staging, temporary / str(number))
+    (stage.state_dir / "done.signature").write_text(receipts.signature(temporary))
+    temporary.rename(kept)
+
+
+def _taken_back(job: Job, stage: Stage) -> bool:
+    """Take outputs from the state folder, where a run that was killed before the ledger had them left them whole.
+
+    What the ledger has and yet is to be run was damaged, or is forced: it is made anew.
+    """
+    kept, mark = stage.state_dir / "done", stage.state_dir / "done.signature"
+    if not kept.exists() or receipts.signature(kept) != mark.read_text():
+        return False
+    receipt = receipts.read_receipt(job.ledger.root, job.entry)
+    if receipt and job.ledger.records(job.entry, receipt["outputs"]):
+        return False
+    for number, staging in enumerate(stage.outputs):
+        link(kept / str(number), staging)
+    log.info("an earlier run had finished this; its outputs are taken")
+    return True
+
+
+def _forget_others(state: Path) -> None:
+    """Remove what runs of other parameters or inputs left unfinished, and the parts of this one."""
+    for path in state.parent.iterdir():
+        if path != state:
+            remove(path)
+    remove(state / "parts")
+
+
+def _note_cost(stage: Stage, wall_s: float) -> None:
+    path = stage.state_dir / "costs" / f"{stage.parts.shard}-{time.time_ns()}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"wall_s": wall_s, "peak_memory_mb": _peak_memory_mb()}))
+
+
+def _shard_costs(state: Path) -> tuple[float, float]:
+    """Seconds of all shards together, and the largest memory of any, MB."""
+    costs = [json.loads(path.read_text()) for path in (state / "costs").glob("*.json")]
+    return sum(cost["wall_s"] for cost in costs), max((cost["peak_memory_mb"] for cost in costs), default=0.0)
+
+
+@contextlib.contextmanager
+def _disk_full_explained(address: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise PipelineError(
+            f"{address}: no space left on the disk; free some and run again (nothing half-written was kept)"
+        ) from error
 
 
 def require_written(staging: Path, final: Path, address: str) -> None:
@@ -201,14 +326,8 @@ def require_written(staging: Path, final: Path, address: str) -> None:
 
 
 def publish(staging: Path, final: Path, address: str) -> None:
-    """Flush a finished output to the disk and give it its real name; a reader sees all of it or nothing."""
+    """Give a finished output, already on the disk, its real name; a reader sees all of it or nothing."""
     require_written(staging, final, address)
-    for path in [staging, *staging.rglob("*")] if staging.is_dir() else [staging]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
     remove(final)
     staging.rename(final)
 

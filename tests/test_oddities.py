@@ -52,6 +52,7 @@ def make_batch(make_backbone, recipe):
             drop_text=torch.zeros(COUNT, dtype=torch.bool),
             drop_image=torch.tensor([dropped, dropped, False, False]),
             generators=[torch_generator("condition", name) for name in "abcd"],
+            dropout_seeds=[0, 1, 2, 3],
             replace_tokens=torch.full((COUNT,), replace_tokens),
         )
 

@@ -8,9 +8,8 @@ import pytest
 from pipeline import presets
 from pipeline.engine.ledger import Ledger
 from pipeline.errors import PipelineError
-from pipeline.params.declared import Declared
+from pipeline.params.declared import Declared, declared_values
 from pipeline.params.file import load_params, validate_params
-from pipeline.runner import declared_values
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -22,7 +22,7 @@ DVC_YAML = """
 stages:
   fake:
     cmd: python -m pipeline fake
-    deps: [input.txt]
+    deps: [input.txt, stages/fake.py]
     params: [clips, world.seed, evaluation.minimum]
     outs: [out/one.txt, out/folder]
 """
@@ -127,7 +127,8 @@ def test_good_stage_has_its_outputs_under_their_names_and_nothing_else(project, 
     assert (code, errors) == (0, "")
     assert project.outputs() == ["folder", "folder/part", "one.txt"]
     assert (project.path / "out/folder/part").read_text() == "16"
-    assert not (project.path / ".state/fake").exists()
+    (kept,) = (project.path / ".state/fake/all").glob("*/done")
+    assert kept.is_dir(), "until dvc.lock has it"
 
 
 @pytest.mark.parametrize(("read", "key"), [
@@ -284,7 +285,7 @@ def test_publish_gives_a_folder_its_name_in_one_step_and_replaces_links(tmp_path
 def test_cuda_without_a_gpu_is_an_error_for_people(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    stage = runner.Stage("fake", None, None, SimpleNamespace(device="cuda", workers=3), [], [], Path(), None)
+    stage = runner.Stage("fake", None, None, SimpleNamespace(device="cuda", workers=3), [], [], Path(), None, None)
     assert stage.workers == 3
     with pytest.raises(PipelineError, match=r"runtime\.device is cuda, but torch sees no GPU"):
         _ = stage.device

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from pipeline.data.latents import LatentSet, LatentWriter
+from pipeline.data.latents import LatentSet, part_file, write_index, write_null, write_part
 from pipeline.errors import PipelineError
 from pipeline.seeding import seed_for
 
-ROWS_PER_SHARD = 512
+ROWS_PER_PART = 64
 
 
 def write_few(latents: LatentSet, count: int, seed: int, folder: Path) -> list[str]:
@@ -20,11 +20,11 @@ def write_few(latents: LatentSet, count: int, seed: int, folder: Path) -> list[s
         )
     order = sorted(range(len(latents)), key=lambda place: seed_for(seed, "few clips", latents.ids[place]))
     chosen = sorted(order[:count])
-    writer = LatentWriter(
-        folder, ROWS_PER_SHARD, latents.vae_hash, latents.encoders_hash, latents.scaling_factor
-    )  # fmt: skip
-    for begin in range(0, count, ROWS_PER_SHARD):
-        part = chosen[begin : begin + ROWS_PER_SHARD]
-        writer.add([latents.ids[place] for place in part], latents.batch(part))
-    writer.close(latents.null())
-    return [latents.ids[place] for place in chosen]
+    parts = [chosen[begin : begin + ROWS_PER_PART] for begin in range(0, count, ROWS_PER_PART)]
+    named = [[latents.ids[place] for place in part] for part in parts]
+    folder.mkdir(parents=True)
+    for number, (part, names) in enumerate(zip(parts, named, strict=True)):
+        write_part(folder / part_file(number), names, latents.batch(part))
+    write_null(folder, latents.null())
+    write_index(folder, named, latents.header)
+    return [name for names in named for name in names]

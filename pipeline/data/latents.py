@@ -1,4 +1,4 @@
-"""What the frozen encoders made of a clip set: shards of safetensors, read row by row.
+"""What the frozen encoders made of a clip set: parts of safetensors, read row by row.
 
 A row a clip: VAE moments of every frame, image tokens and embedding of every frame or of the first, text tokens, fps.
 index.json names the clips and the encoders that made them; null.safetensors holds the conditions of nothing (empty
@@ -20,6 +20,8 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 
 MIRRORED = "|mirrored"
+NULL_FILE = "null.safetensors"
+HEADER = ("vae_hash", "encoders_hash", "scaling_factor")
 OPEN_PARTS = 64  # files held open at once, of any number
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -34,45 +36,29 @@ FIELDS = {
 }
 
 
-class LatentWriter:
-    """Writes shards as they fill; memory is bounded by one shard."""
+def part_file(number: int) -> str:
+    """Name of a part of a latents folder."""
+    return f"part-{number:05d}.safetensors"
 
-    def __init__(self, folder: Path, rows_per_shard: int, vae_hash: str, encoders_hash: str, scaling_factor: float):
-        folder.mkdir(parents=True)
-        self._folder, self._rows = folder, rows_per_shard
-        self._header = {"vae_hash": vae_hash, "encoders_hash": encoders_hash, "scaling_factor": scaling_factor}
-        self._pending: dict[str, list[Tensor]] = {name: [] for name in FIELDS}
-        self._ids: list[str] = []
-        self._shards: list[int] = []
-        self._waiting = 0
 
-    def add(self, ids: list[str], fields: dict[str, Tensor]) -> None:
-        """Append clips; ``fields`` as in FIELDS with the batch in front."""
-        for position, id in enumerate(ids):
-            for name in FIELDS:
-                if not torch.isfinite(fields[name][position]).all():
-                    raise PipelineError(f"{name} of clip {id} is not finite; look at the clip and the encoders")
+def write_part(path: Path, ids: list[str], fields: dict[str, Tensor]) -> None:
+    """Write the rows of one part; ``fields`` as in FIELDS with the rows in front. Raises PipelineError on a NaN."""
+    for position, id in enumerate(ids):
         for name in FIELDS:
-            self._pending[name].append(fields[name])
-        self._ids += ids
-        self._waiting += len(ids)
-        if self._waiting >= self._rows:
-            self._flush()
+            if not torch.isfinite(fields[name][position]).all():
+                raise PipelineError(f"{name} of clip {id} is not finite; look at the clip and the encoders")
+    save_file({name: fields[name].contiguous() for name in FIELDS}, path)
 
-    def _flush(self) -> None:
-        if self._waiting:
-            shard = {name: torch.cat(parts).contiguous() for name, parts in self._pending.items()}
-            save_file(shard, self._folder / f"part-{len(self._shards):05d}.safetensors")
-            self._shards.append(self._waiting)
-            self._pending = {name: [] for name in FIELDS}
-            self._waiting = 0
 
-    def close(self, null: dict[str, Tensor]) -> None:
-        """Write the last shard, the conditions of nothing and the index."""
-        self._flush()
-        save_file({name: tensor.contiguous() for name, tensor in null.items()}, self._folder / "null.safetensors")
-        index = {**self._header, "shards": self._shards, "ids": self._ids}
-        (self._folder / "index.json").write_text(json.dumps(index))
+def write_null(folder: Path, null: dict[str, Tensor]) -> None:
+    """Write the conditions of nothing."""
+    save_file({name: tensor.cpu().contiguous() for name, tensor in null.items()}, folder / NULL_FILE)
+
+
+def write_index(folder: Path, ids: list[list[str]], header: dict) -> None:
+    """Make a latents folder of a folder of parts. ``ids``: of each part; ``header``: the keys ``HEADER``."""
+    index = {**header, "shards": [len(part) for part in ids], "ids": [id for part in ids for id in part]}
+    (folder / "index.json").write_text(json.dumps(index))
 
 
 class LatentSet:
@@ -87,7 +73,7 @@ class LatentSet:
             ) from None
         except ValueError as error:
             raise PipelineError(f"{folder}/index.json is damaged ({error}); run the stage latents again") from None
-        lacking = {"ids", "shards", "vae_hash", "encoders_hash", "scaling_factor"} - set(index)
+        lacking = {"ids", "shards", *HEADER} - set(index)
         if lacking or sum(index["shards"]) != len(index["ids"]):
             raise PipelineError(
                 f"{folder}/index.json does not describe its shards "
@@ -108,9 +94,14 @@ class LatentSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def header(self) -> dict:
+        """Which encoders made the latents, and the VAE's scale."""
+        return {name: getattr(self, name) for name in HEADER}
+
     def null(self) -> dict[str, Tensor]:
         """``text`` (L, D), ``image_tokens`` (T, D), ``image_embedding`` (1, D) of nothing."""
-        return load_file(self.folder / "null.safetensors")
+        return load_file(self.folder / NULL_FILE)
 
     def shape(self, field: str) -> tuple[int, ...]:
         """Of one clip's ``field``, as FIELDS has it."""
@@ -147,7 +138,7 @@ class LatentSet:
                 self._open.move_to_end(number)
                 return self._open[number]
         part = _Part(
-            self.folder / f"part-{number:05d}.safetensors", self._starts[number + 1] - self._starts[number]
+            self.folder / part_file(number), self._starts[number + 1] - self._starts[number]
         )  # fmt: skip
         with self._lock:
             self._open[number] = part

@@ -1,7 +1,9 @@
-"""The contract `clips`: Parquet shards of clips and a table of rejects. Its writer and its reader, both validating."""
+"""The contract `clips`: Parquet files of clips and a table of rejects. Its writer and its reader, both validating."""
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,84 +62,62 @@ def decode_frames(pictures: Sequence[bytes]) -> np.ndarray:
 
 
 class ClipWriter:
-    """Writes shards of ``rows_per_shard`` clips in the order they come; holds one row group in memory."""
+    """Writes one part file of clips in the order they come; holds one row group in memory. A context manager."""
 
-    def __init__(self, folder: Path, rows_per_shard: int):
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         self.count = 0
-        self._folder, self._rows = folder, rows_per_shard
         self._pending: list[dict] = []
-        self._writer: pq.ParquetWriter | None = None
-        self._in_shard = 0
-        self._shards = 0
+        self._writer = pq.ParquetWriter(path, CLIPS, compression="zstd", use_dictionary=False)
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one clip; ``frames`` are encoded pictures."""
         self._pending.append(row)
         self.count += 1
-        self._in_shard += 1
-        if len(self._pending) == ROWS_PER_GROUP or self._in_shard == self._rows:
-            self._flush()
-        if self._in_shard == self._rows:
-            self._end_shard()
-
-    def _flush(self) -> None:
-        if not self._pending:
-            return
-        if self._writer is None:
-            path = self._folder / f"part-{self._shards:05d}.parquet"
-            self._writer = pq.ParquetWriter(path, CLIPS, compression="zstd", use_dictionary=False)
-        self._writer.write_table(pa.Table.from_pylist(self._pending, CLIPS))
-        self._pending = []
-
-    def _end_shard(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer, self._in_shard = None, 0
-            self._shards += 1
-
-    def close(self) -> None:
-        """Finish the last shard."""
-        self._flush()
-        self._end_shard()
-
-
-class RejectWriter:
-    """Writes the rejects table as it grows, and counts by reason."""
-
-    def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(folder / REJECTS_FILE, REJECTS)
-        self._pending: list[dict] = []
-        self.reasons: dict[str, int] = {}
-
-    @property
-    def count(self) -> int:
-        return sum(self.reasons.values())
-
-    def add(self, row: int, id: str, source: str, reason: str, detail: str) -> None:
-        """Append one row of the listing that gave no clip."""
-        self._pending.append({"row": row, "id": id, "source": source, "reason": reason, "detail": detail})
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
-        if len(self._pending) == 1024:
+        if len(self._pending) == ROWS_PER_GROUP:
             self._flush()
 
     def _flush(self) -> None:
         if self._pending:
-            self._writer.write_table(pa.Table.from_pylist(self._pending, REJECTS))
+            self._writer.write_table(pa.Table.from_pylist(self._pending, CLIPS))
             self._pending = []
 
-    def close(self) -> None:
-        """Finish the file."""
-        self._flush()
+    def __enter__(self) -> "ClipWriter":
+        return self
+
+    def __exit__(self, kind, value, trace) -> None:
+        if kind is None:
+            self._flush()
         self._writer.close()
 
 
-class ClipSet:
-    """A folder of clips: columns as lists, frames on demand. Raises PipelineError where the folder is not one."""
+def part_file(number: int) -> str:
+    """Name of a part of a clips folder."""
+    return f"part-{number:05d}.parquet"
 
-    _COLUMNS = ("id", "source", "caption", "label", "fps", "stride")
+
+def write_rejects(path: Path, rejects: list[dict] | pa.Table) -> None:
+    """Write a table of rows of a listing that gave no clip, each with the fields of ``REJECTS``."""
+    table = rejects if isinstance(rejects, pa.Table) else pa.Table.from_pylist(rejects, REJECTS)
+    pq.write_table(table, path)
+
+
+def merge_rejects(paths: Sequence[Path], path: Path) -> dict[str, int]:
+    """Join tables of rejects in this order into one; returns how many rows each reason has."""
+    table = pa.concat_tables([pq.read_table(each) for each in paths]) if paths else REJECTS.empty_table()
+    write_rejects(path, table.combine_chunks())
+    counts = table["reason"].value_counts().to_pylist()
+    return {entry["values"]: entry["counts"] for entry in counts}
+
+
+class ClipSet:
+    """A folder of clips: columns as lists, frames on demand. Raises PipelineError where the folder is not one.
+
+    Opening it reads the files' footers alone; a column is read when it is asked for, a few files stay open.
+    """
+
     _KEPT_GROUPS = 16
+    _KEPT_FILES = 16
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -146,23 +126,51 @@ class ClipSet:
             raise PipelineError(
                 f"{folder} holds no part-*.parquet: it is not a clips folder; run the stage that makes it"
             )
-        self._handles = [self._open(path) for path in self._files]
-        columns: dict[str, list] = {name: [] for name in self._COLUMNS}
-        self._places: list[tuple[int, int, int]] = []  # shard, row group, row in it
-        for shard, handle in enumerate(self._handles):
-            table = handle.read(columns=list(self._COLUMNS))
-            for name in self._COLUMNS:
-                columns[name] += table[name].to_pylist()
-            for group in range(handle.num_row_groups):
-                rows = handle.metadata.row_group(group).num_rows
-                self._places += [(shard, group, row) for row in range(rows)]
-        self.ids: list[str] = columns["id"]
-        self.sources: list[str] = columns["source"]
-        self.captions: list[str] = columns["caption"]
-        self.labels: list[str] = columns["label"]
-        self.fps: list[float] = columns["fps"]
-        self.strides: list[int] = columns["stride"]
+        self._handles: OrderedDict[int, pq.ParquetFile] = OrderedDict()
         self._groups: OrderedDict[tuple[int, int], pa.ChunkedArray] = OrderedDict()
+        self._places: list[tuple[int, int]] = []  # file, row group
+        self._starts = [0]  # first row of each row group, then the number of rows
+        for file in range(len(self._files)):
+            metadata = self._handle(file).metadata
+            for group in range(metadata.num_row_groups):
+                self._places.append((file, group))
+                self._starts.append(self._starts[-1] + metadata.row_group(group).num_rows)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        return self._column("id")
+
+    @cached_property
+    def sources(self) -> list[str]:
+        return self._column("source")
+
+    @cached_property
+    def captions(self) -> list[str]:
+        return self._column("caption")
+
+    @cached_property
+    def labels(self) -> list[str]:
+        return self._column("label")
+
+    @cached_property
+    def fps(self) -> list[float]:
+        return self._column("fps")
+
+    @cached_property
+    def strides(self) -> list[int]:
+        return self._column("stride")
+
+    def _column(self, name: str) -> list:
+        parts = [self._handle(file).read(columns=[name])[name] for file in range(len(self._files))]
+        return [value for part in parts for value in part.to_pylist()]
+
+    def _handle(self, file: int) -> pq.ParquetFile:
+        if file not in self._handles:
+            self._handles[file] = self._open(self._files[file])
+            if len(self._handles) > self._KEPT_FILES:
+                self._handles.popitem(last=False)[1].close()
+        self._handles.move_to_end(file)
+        return self._handles[file]
 
     @staticmethod
     def _open(path: Path) -> pq.ParquetFile:
@@ -183,18 +191,27 @@ class ClipSet:
         return handle
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self._starts[-1]
 
     def encoded(self, index: int) -> list[bytes]:
         """The encoded pictures of one clip."""
-        shard, group, row = self._places[index]
-        key = (shard, group)
+        group = bisect_right(self._starts, index) - 1
+        key = self._places[group]
         if key not in self._groups:
-            self._groups[key] = self._handles[shard].read_row_group(group, columns=["frames"])["frames"]
+            file, number = key
+            self._groups[key] = self._handle(file).read_row_group(number, columns=["frames"])["frames"]
             if len(self._groups) > self._KEPT_GROUPS:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)
-        return self._groups[key][row].as_py()
+        return self._groups[key][index - self._starts[group]].as_py()
+
+    def fields(self, rows: range, names: Sequence[str]) -> dict[str, list]:
+        """Columns of a range of clips, read from these clips' row groups alone."""
+        first, last = (bisect_right(self._starts, row) - 1 for row in (rows.start, rows.stop - 1))
+        places = self._places[first : last + 1]
+        table = pa.concat_tables([self._handle(file).read_row_group(group, columns=names) for file, group in places])
+        table = table.slice(rows.start - self._starts[first], len(rows))
+        return {name: table[name].to_pylist() for name in names}
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """uint8 RGB (n, F, H, W, 3) of clips of one length."""

@@ -55,6 +55,20 @@ class MomentsAccumulator:
         self._within += other._within
         self.count = total
 
+    def state(self) -> dict[str, Tensor]:
+        """Everything it has seen, float64 and exact, to be merged elsewhere."""
+        self._require_some()
+        scalars = torch.tensor([self.count, self._squares, self._within], dtype=torch.float64)
+        return {"mean": self._mean, "count_squares_within": scalars}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> "MomentsAccumulator":
+        """The accumulator that gave ``state``."""
+        made = cls()
+        count, made._squares, made._within = state["count_squares_within"].tolist()
+        made.count, made._mean = int(count), state["mean"]
+        return made
+
     @property
     def mean(self) -> Tensor:
         self._require_some()

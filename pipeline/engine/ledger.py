@@ -5,9 +5,14 @@ Snakemake, the runner and the tests use this; nothing else looks into dvc.yaml.
 
 import logging
 import os
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
 
@@ -33,9 +38,9 @@ class StageEntry:
 
 
 class Ledger:
-    """The stages of one repository."""
+    """The stages of one repository. ``locked``: wait for other processes of this host; elsewhere nobody writes it."""
 
-    def __init__(self, root: Path | str = "."):
+    def __init__(self, root: Path | str = ".", locked: bool = True):
         os.environ.setdefault("DVC_NO_ANALYTICS", "1")
         from dvc.exceptions import DvcException, NotDvcRepoError
         from dvc.repo import Repo
@@ -43,7 +48,7 @@ class Ledger:
         logging.getLogger("dvc").setLevel(logging.ERROR)
         try:
             self.repo = Repo(str(root), _wait_for_lock=True)
-            with self.repo.lock:  # dvc.lock is rewritten in place by other jobs
+            with self.repo.lock if locked else nullcontext():  # dvc.lock is rewritten in place by other jobs
                 self._stages = list(self.repo.index.stages)
         except NotDvcRepoError as error:
             raise PipelineError(f"{error}; run this in the project's folder (without git: see README)") from None
@@ -112,34 +117,41 @@ class Ledger:
         inside = [output for output in self._producers if Path(output).is_relative_to(path)]
         return sorted(inside) or [path]
 
-    def stale(self) -> set[str]:
-        """Addresses that DVC calls changed, closed downstream; PipelineError while another pipeline's job runs."""
+    def upstream(self, entry: StageEntry) -> set[str]:
+        """Addresses of the jobs whose outputs a job reads."""
+        owners = (self.producer(path) for made in entry.inputs for path in self.upstream_paths(made))
+        return {owner.address for owner in owners if owner}
+
+    def changes(self) -> dict[str, list[str]]:
+        """Addresses that DVC calls changed, with what changed; PipelineError while another pipeline's job runs."""
         from dvc.lock import LockError
 
         names = {stage.addressing: stage.name for stage in self._stages}
         try:
-            changed = {names.get(address, address) for address in self.repo.status()}
+            status = {names.get(address, address): found for address, found in self.repo.status().items()}
         except LockError as error:
             raise PipelineError(f"another pipeline works in this folder; wait for it or stop it. {error}") from None
-        stale = {address for address in changed if address in self.entries}
-        unknown = changed - stale
+        unknown = sorted(set(status) - set(self.entries))
         if unknown:
-            logging.getLogger(__name__).warning("not stages of dvc.yaml, left alone: %s", ", ".join(sorted(unknown)))
-        while True:
-            made = {output for address in stale for output in self.entries[address].outputs}
-            more = {
-                address
-                for address, entry in self.entries.items()
-                if address not in stale and any(up in made for path in entry.inputs for up in self.upstream_paths(path))
-            }
-            if not more:
-                return stale
-            stale |= more
+            logging.getLogger(__name__).warning("not stages of dvc.yaml, left alone: %s", ", ".join(unknown))
+        return {address: _words(found) for address, found in status.items() if address in self.entries}
 
-    def hashes(self, entry: StageEntry, kind: str) -> dict[str, str]:
+    def closed_downstream(self, changed: Iterable[str]) -> set[str]:
+        """These jobs and all that rest on their outputs."""
+        found = set(changed)
+        for entry in self.in_order():
+            if self.upstream(entry) & found:
+                found.add(entry.address)
+        return found
+
+    def stale(self) -> set[str]:
+        """Addresses that DVC calls changed, closed downstream."""
+        return self.closed_downstream(self.changes())
+
+    def hashes(self, entry: StageEntry, kind: str, only: tuple[str, ...] | None = None) -> dict[str, str]:
         """Content hashes of a job's ``inputs``, ``code`` or ``outputs`` as DVC computes them (cached by mtime)."""
-        wanted = set(getattr(entry, kind))
-        stage = next(stage for stage in self._stages if stage.name == entry.address)
+        wanted = set(getattr(entry, kind) if only is None else only)
+        stage = self._stage(entry)
         candidates = stage.outs if kind == "outputs" else stage.deps
         found = {}
         for item in candidates:
@@ -147,3 +159,76 @@ class Ledger:
             if path in wanted and item.exists:
                 found[path] = str(item.get_hash().value)
         return found
+
+    def _stage(self, entry: StageEntry):
+        return self._stages_by_name[entry.address]
+
+    @cached_property
+    def _stages_by_name(self) -> dict:
+        return {stage.name: stage for stage in self._stages}
+
+    def in_order(self) -> list[StageEntry]:
+        """Every job after those whose outputs it reads."""
+        return [self.entries[address] for address in self._order]
+
+    @cached_property
+    def _order(self) -> list[str]:
+        graph = {address: self.upstream(entry) for address, entry in self.entries.items()}
+        return list(TopologicalSorter(graph).static_order())
+
+    def records(self, entry: StageEntry, outputs: dict[str, str]) -> bool:
+        """Whether dvc.lock says that the job's outputs have these content hashes."""
+        recorded = {self._relative(out.fs_path): str(out.hash_info.value) for out in self._stage(entry).outs}
+        return recorded == outputs
+
+    def recorded_sizes(self) -> dict[str, int]:
+        """Bytes of the outputs of each job that dvc.lock records, those of rows that are gone included."""
+        path = self.root / "dvc.lock"
+        if not path.exists():
+            return {}
+        stages = YAML(typ="safe").load(path.read_text())["stages"]
+        return {name: sum(out.get("size", 0) for out in stage.get("outs", [])) for name, stage in stages.items()}
+
+    def unused_cache(self) -> tuple[int, int]:
+        """Files in DVC's cache that no job of dvc.yaml, as it is now, needs, and their bytes."""
+        used = {str(item.value) for found in self.repo.used_objs().values() for item in found}
+        odb = self.repo.cache.local
+        sizes = [odb.fs.size(odb.oid_to_path(name)) for name in odb.all() if name not in used]
+        return len(sizes), sum(sizes)
+
+    def drop_unused_cache(self) -> None:
+        """Remove what ``unused_cache`` counts."""
+        self.repo.gc(workspace=True)
+
+    def commit(self, entry: StageEntry) -> None:
+        """Enter a job that was done without DVC, with its inputs and outputs as they are now."""
+        self.repo.commit(entry.address, force=True, relink=False)
+
+    def settled(self, entry: StageEntry) -> bool:
+        """Whether DVC would not run the job's command now: nothing has changed, or its run cache has the result."""
+        from dvc.stage.cache import RunCacheNotFoundError
+
+        stage = self._stage(entry)
+        with self.repo.lock:
+            if not stage.changed():
+                return True
+            stage.save_deps()
+            try:
+                self.repo.stage_cache.restore(stage, dry=True)
+            except RunCacheNotFoundError:
+                return False
+        return True
+
+
+def _words(found: list) -> list[str]:
+    """What DVC's status says of one job, in words."""
+    words = []
+    for item in found:
+        if not isinstance(item, dict):
+            words.append(str(item))
+            continue
+        for kind, changes in item.items():
+            for path, what in changes.items():
+                keys = what.items() if isinstance(what, dict) else [(path, what)]
+                words += [f"{'' if kind == 'changed deps' else 'output '}{key} {state}" for key, state in keys]
+    return words

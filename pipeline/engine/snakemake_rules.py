@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engine.ledger import Ledger, StageEntry
+from pipeline.engine.parts import Shard
 from pipeline.engine.processes import hold_folder
+from pipeline.engine.receipts import commit_receipts, job_key, shard_receipt, sweep
 from pipeline.errors import PipelineError
+from pipeline.params.file import Params
 
 MARKERS = Path(".snakemake/stale")
 LOCK = Path(".snakemake/pipeline.lock")
@@ -33,6 +36,31 @@ class RuleSpec:
     @property
     def keys_pattern(self) -> str:
         return "|".join(re.escape(key) for key in self.entries) or "none"
+
+    @property
+    def shards(self) -> int:
+        return int(self.meta.get("shards", 1))
+
+    @property
+    def shard_receipt(self) -> str:
+        """Output of a shard's job, with the wildcards ``key`` and ``shard``."""
+        first = next(iter(self.entries.values()))
+        folder = shard_receipt(first, Shard()).parent
+        return str(folder.with_name("{key}" if first.key else folder.name) / f"{{shard}}-of-{self.shards}")
+
+    @property
+    def shard_log(self) -> str:
+        return self.log.removesuffix(".log") + f"/shard-{{shard}}-of-{self.shards}.log"
+
+    def shard_receipts(self, entry: StageEntry) -> list[str]:
+        """What all shards of a job leave; empty where it is not divided."""
+        if self.shards == 1:
+            return []
+        return [str(shard_receipt(entry, Shard(number, self.shards))) for number in range(self.shards)]
+
+    def gpus(self, of_shard: bool) -> int:
+        """A job whose shards have done the work only joins their parts."""
+        return self.meta["gpu"] if of_shard or self.shards == 1 else 0
 
     def entry(self, wildcards) -> StageEntry:
         return self.entries[getattr(wildcards, "key", "")]
@@ -91,12 +119,31 @@ def _with_wildcard(path: str, key: str | None) -> str:
     return path.replace(key, "{key}") if key else path
 
 
-def mark_stale(ledger: Ledger) -> set[str]:
-    """Addresses to run again, each with a marker file newer than its outputs."""
+def open_ledger(root: Path, params: Params) -> Ledger:
+    """The ledger, with what was done without DVC entered, and the state that nobody needs any more removed."""
+    ledger = Ledger(root)
+    if commit_receipts(ledger, params):
+        ledger = Ledger(root)
+    sweep(ledger)
+    return ledger
+
+
+def mark_stale(ledger: Ledger, params: Params) -> set[str]:
+    """Addresses to run again, each with a marker file newer than its outputs; receipts of other shards are removed."""
     stale = ledger.stale()
     MARKERS.mkdir(parents=True, exist_ok=True)
+    made_again = {path for address in stale for path in ledger.entries[address].outputs}
     for address in stale:
         marker(address).write_text(secrets.token_hex(8))
+        entry = ledger.entries[address]
+        receipts = [path for path in (ledger.root / shard_receipt(entry, Shard())).parent.glob("*") if path.is_file()]
+        if not receipts:
+            continue
+        fresh = not any(up in made_again for path in entry.inputs for up in ledger.upstream_paths(path))
+        digest = job_key(ledger, entry, params).digest if fresh else None
+        for path in receipts:
+            if path.read_text() != digest:
+                path.unlink()
     return stale
 
 

@@ -1,7 +1,7 @@
 """The features of one set of clips on disk: arrays as safetensors, provenance as JSON beside them, no pickle."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,17 @@ class FeatureSet:
         lengths = {name: len(self.arrays[name]) for name in ARRAYS} | {"ids": len(self.ids), "seeds": len(self.seeds)}
         if len(set(lengths.values())) != 1:
             raise PipelineError(f"a feature set's parts differ in length: {lengths}")
+
+    @classmethod
+    def joined(cls, parts: Sequence["FeatureSet"]) -> "FeatureSet":
+        """The clips of all parts, in this order; parts of one set share detectors and details."""
+        return cls(
+            ids=[name for part in parts for name in part.ids],
+            seeds=[seed for part in parts for seed in part.seeds],
+            arrays={name: np.concatenate([part.arrays[name] for part in parts]) for name in ARRAYS},
+            provenance=parts[0].provenance,
+            details=parts[0].details,
+        )
 
     def rows(self, indices) -> "FeatureSet":
         """The clips at these positions."""

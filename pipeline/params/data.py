@@ -30,7 +30,7 @@ class Clips(Group):
     width: Positive
     codec: Codec
     check: Literal["whole", "window"]  # which frames of a source must decode: all, or those of the clip
-    rows_per_shard: Positive
+    rows_per_part: Positive  # rows of the listing in one file of clips
 
 
 class UniformStride(Group):

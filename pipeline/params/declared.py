@@ -2,7 +2,28 @@
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from pipeline.errors import PipelineError
+
+
+def declared_values(params: Any, paths: tuple[str, ...]) -> dict[str, Any]:
+    """The declared part of the parameters as plain values by path."""
+    values = {}
+    for path in paths:
+        node: Any = params
+        for part in path.split("."):
+            node = node[part] if isinstance(node, dict) else getattr(node, part)
+        values[path] = _plain(node)
+    return values
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, BaseModel):
+        return node.model_dump()
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items()}
+    return node
 
 
 class Declared:

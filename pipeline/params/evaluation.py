@@ -150,6 +150,16 @@ class Survey(Group):
         return pairs
 
 
+class Shards(Group):
+    """Into how many jobs Snakemake divides one job of these stages; DVC does them in one go."""
+
+    preprocess: Positive
+    latents: Positive
+    moments: Positive
+    sample: Positive
+    features: Positive
+
+
 class Runtime(Group):
     """Cannot change a result, but for rounding: readable by every stage, declared by none."""
 
@@ -158,3 +168,4 @@ class Runtime(Group):
     log_level: Literal["DEBUG", "INFO", "WARNING"]
     accelerate_config: str  # its number of processes, as clips_per_device, changes sums by rounding
     clips_per_device: Positive | None  # of a training's batch, the most that pass a network at once; null: all
+    shards: Shards

@@ -18,10 +18,11 @@ def run(stage):
     from ruamel.yaml import YAML
 
     from pipeline.engine.ledger import Ledger
+    from pipeline.params.declared import declared_values
     from pipeline.reporting.provenance import changed_files, foundation_hashes, stage_runs
     from pipeline.reporting.report import shown_samples, write_report
     from pipeline.reporting.report_sections import sections_of
-    from pipeline.runner import declared_values, git_commit
+    from pipeline.runner import git_commit
     from pipeline.tracking import job_costs
 
     inputs = {path.name: path for path in stage.inputs}

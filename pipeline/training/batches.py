@@ -1,4 +1,4 @@
-"""One training step's clips, times, noises and conditions, each drawn from a generator of (seed, step, clip).
+"""What a step sees of its clips: times, noises and conditions, each drawn from a generator of (seed, step, clip).
 
 Naive and TimeNoise fine-tunes thus see the same clips, times, noises and dropped conditions; only the noise on the
 condition differs. Nothing depends on how many processes share the batch.
@@ -13,7 +13,7 @@ from pipeline.backbones.interface import Backbone, Conditions, repeat_frames
 from pipeline.data.latents import LatentSet
 from pipeline.diffusion.timenoise import ConditionNoise
 from pipeline.errors import PipelineError
-from pipeline.seeding import torch_generator
+from pipeline.seeding import seed_for, torch_generator
 
 REPLACED = 0.95  # probability that the switch token_noise: coin replaces the tokens
 
@@ -31,6 +31,7 @@ class Batch:
     drop_text: Tensor  # (B,) bool
     drop_image: Tensor
     generators: list[torch.Generator]  # for the noise on the condition
+    dropout_seeds: list[int]  # for the network's own dropout
     replace_tokens: Tensor  # (B,) bool, one value a step: switch token_noise
 
     def conditions_with(self, image_context: Tensor) -> Conditions:
@@ -88,6 +89,7 @@ def assemble(backbone: Backbone, schedule, latents: LatentSet, settings, step: i
         drop_text=drop_text,
         drop_image=drop_image,
         generators=[torch_generator(settings.seed, "condition", step, name) for name in ids],
+        dropout_seeds=[seed_for(settings.seed, "dropout", step, name) for name in ids],
         replace_tokens=step_coin.lt(REPLACED).expand(len(ids)),
     )
 

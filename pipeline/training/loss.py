@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from pipeline.backbones.interface import Backbone, Conditions
 from pipeline.training.batches import Batch, noise_conditions
+from pipeline.training.clip_dropout import ClipDropouts
 
 
 class TrainingStep(nn.Module):
@@ -15,11 +16,13 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.backbone, self.schedule = backbone, schedule
         self.condition_noise, self.switches = condition_noise, switches
+        self._dropouts = ClipDropouts(backbone)
         for name, value in null.items():
             self.register_buffer(f"null_{name}", value, persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
         backbone, schedule, switches = self.backbone, self.schedule, self.switches
+        self._dropouts.seed(batch.dropout_seeds)
         conditions = batch.conditions_with(backbone.image_context(batch.image_tokens))
         null_image = getattr(self, f"null_{backbone.image_input}")
         empty = backbone.unconditional(conditions, self.null_text, backbone.image_context(null_image[None]))

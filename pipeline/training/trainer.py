@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -131,7 +131,6 @@ def add_gradients(accelerator, model: nn.Module, batches: Iterator[Batch], count
     divisor = settings.batch_size / accelerator.num_processes
     for number, batch in enumerate(islice(batches, count)):
         batch = batch.to(accelerator.device)
-        torch.manual_seed(seed_for(settings.seed, "dropout", step, accelerator.process_index))
         with nullcontext() if number == count - 1 else accelerator.no_sync(model):
             with accelerator.autocast():
                 losses = model(batch)
@@ -152,10 +151,7 @@ def _accelerator(precision: str, processes: int | None) -> Accelerator:
     """Raises PipelineError where others than ``processes`` run: they would train one by one, each on its own."""
     accelerator = Accelerator(
         mixed_precision=precision,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False),  # they are constants
-            InitProcessGroupKwargs(timeout=PATIENCE),
-        ],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
     if processes not in (None, accelerator.num_processes):
         raise PipelineError(

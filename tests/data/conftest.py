@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.data.decode import ClipRule
 from pipeline.data.listings import read_listing
-from pipeline.data.preprocess import preprocess
+from pipeline.data.preprocess import make_parts, merge_parts
 from pipeline.data.schema import ClipSet, read_rejects
+from pipeline.engine.parts import Parts
 
 ROOT = Path(__file__).resolve().parents[2]
 WEBVID = SimpleNamespace(id="videoid", caption="name", folder="page_dir")
@@ -71,14 +72,14 @@ def take(
     out: Path,
     columns=WEBVID,
     workers: int = 1,
-    rows_per_shard: int = 64,
+    rows_per_part: int = 64,
     **rule,
 ):
     """Preprocess a listing; returns (rows, clips, rejects by row number)."""
     rows = read_listing(layout, listing, videos, columns, "clip_sets.own")
-    total, count, _ = preprocess(
-        rows, videos, clip_rule(**rule), layout == "imagebench", out, rows_per_shard, workers
-    )  # fmt: skip
+    parts = Parts(out.with_name(f".state-{out.name}"))
+    made = make_parts(rows, videos, clip_rule(**rule), layout == "imagebench", parts, rows_per_part, workers)
+    total, count, _ = merge_parts(parts.finished(made), out)
     clips = ClipSet(out) if count else None
     return total, clips, {item["row"]: item for item in read_rejects(out)}
 

@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.backbones.checkpoint import load_backbone
-from pipeline.data.latents import FIELDS, MIRRORED, LatentSet, LatentWriter
-from pipeline.data.schema import ClipSet, ClipWriter, encode_frames
+from pipeline.data.latents import FIELDS, MIRRORED, LatentSet, write_part
+from pipeline.data.schema import ClipSet, encode_frames
 from pipeline.encoders.frozen import Encoders, to_pixels
 from pipeline.errors import PipelineError
 from pipeline.sampling.moments_file import read_moments
 from pipeline.stages import latents as stage_module
+from tests.helpers.parted import files_of, run_parted, write_clips, write_latents
 
 NULL = {"text": torch.zeros(3, 2), "image_tokens": torch.ones(5, 2), "image_embedding": torch.zeros(1, 2)}
 
@@ -30,20 +31,16 @@ def fields(numbers) -> dict[str, torch.Tensor]:
     return {name: value.half() if name in half else value for name, value in made.items()}
 
 
-def write(folder, count: int = 11, rows_per_shard: int = 4, batch: int = 3):
-    writer = LatentWriter(folder, rows_per_shard, "vae", "all", 0.5)
-    for start in range(0, count, batch):
-        numbers = range(start, min(start + batch, count))
-        writer.add([f"clip{k}" for k in numbers], fields(numbers))
-    writer.close(NULL)
-    return folder
+def write(folder, count: int = 11, rows_per_part: int = 4):
+    parts = [range(start, min(start + rows_per_part, count)) for start in range(0, count, rows_per_part)]
+    return write_latents(folder, [([f"clip{k}" for k in part], fields(part)) for part in parts], NULL)
 
 
-@pytest.mark.parametrize("batch", [1, 3, 8, 11])
-def test_rows_come_back_in_any_order_whatever_the_shards(tmp_path, batch):
-    latents = LatentSet(write(tmp_path / "set", batch=batch))
+@pytest.mark.parametrize("rows_per_part", [1, 3, 8, 11])
+def test_rows_come_back_in_any_order_whatever_the_parts(tmp_path, rows_per_part):
+    latents = LatentSet(write(tmp_path / "set", rows_per_part=rows_per_part))
     assert latents.ids == [f"clip{k}" for k in range(11)] and len(latents) == 11
-    assert (latents.vae_hash, latents.encoders_hash, latents.scaling_factor) == ("vae", "all", 0.5)
+    assert (latents.vae_hash, latents.encoders_hash, latents.scaling_factor) == ("vae", "encoders", 0.5)
     order = [10, 0, 5, 3, 4]
     found = latents.batch(order)
     assert set(found) == set(FIELDS)
@@ -56,23 +53,14 @@ def test_rows_come_back_in_any_order_whatever_the_shards(tmp_path, batch):
     assert torch.equal(latents.null()["image_tokens"], NULL["image_tokens"])
 
 
-def test_writer_keeps_one_shard_in_memory(tmp_path):
-    writer = LatentWriter(tmp_path / "set", 4, "vae", "all", 0.5)
-    for number in range(21):
-        writer.add([str(number)], fields([number]))
-        assert all(len(parts) < 4 for parts in writer._pending.values())
-        assert len(list((tmp_path / "set").glob("part-*"))) == (number + 1) // 4
-
-
 @pytest.mark.parametrize("name", [name for name in FIELDS if name != "fps"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_an_error_that_names_clip_and_field(tmp_path, name, value):
     """Text and image tokens are stored in half precision, where large values become infinite."""
-    writer = LatentWriter(tmp_path / "set", 4, "vae", "all", 0.5)
     batch = fields([0, 1, 2])
     batch[name][1].view(-1)[-1] = value
     with pytest.raises(PipelineError, match=rf"{name} of clip b .*not finite"):
-        writer.add(["a", "b", "c"], batch)
+        write_part(tmp_path / "part.safetensors", ["a", "b", "c"], batch)
 
 
 def spoil(folder, what):
@@ -127,18 +115,18 @@ def test_backbone_of_another_vae_is_refused(tmp_path):
 def inputs(tmp_path_factory):
     """Five clips of noise and untrained encoders."""
     root = tmp_path_factory.mktemp("latents")
-    writer = ClipWriter(root / "clips", 2)
+    rows = []
     generator = np.random.default_rng(0)
     texts = dict.fromkeys(("source", "label", "decoder", "transform"), "")
     names = ("stride", "requested_stride", "start_frame", "window", "source_height", "source_width")
     for number in range(5):
         frames = generator.integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
         rates = {"native_fps": 30.0, "fps": 3.0 + number}
-        writer.add({
+        rows.append({
             "id": f"clip{number}", "caption": f"a thing of number {number}", **texts, **dict.fromkeys(names, 1),
             **rates, "frames": encode_frames(frames),
         })  # fmt: skip
-    writer.close()
+    write_clips(root / "clips", rows, 2)
     torch.manual_seed(0)
     tower = {
         "hidden_size": 8,
@@ -159,13 +147,13 @@ def inputs(tmp_path_factory):
     return root
 
 
-def run_stage(root, out, batch_size, encoders="encoders", flip=False, picture_frames="all"):
+def run_stage(root, out, batch_size, encoders="encoders", flip=False, picture_frames="all", **shards):
     spec = SimpleNamespace(batch_size=batch_size, flip=flip, picture_frames=picture_frames)
     stage = SimpleNamespace(
         args=SimpleNamespace(name="own"), params=SimpleNamespace(latents={"own": spec}),
         inputs=[root / "clips", root / encoders], outputs=[out], device="cpu", record=SimpleNamespace(metrics=dict),
     )  # fmt: skip
-    stage_module.run(stage)
+    run_parted(stage_module, stage, **shards)
     return LatentSet(out)
 
 
@@ -179,6 +167,17 @@ def test_stage_encodes_every_clip_in_order_and_notes_the_vae(inputs, tmp_path):
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4)
     assert all((a["mean"][0] - a["mean"][k]).abs().max() > 1e-3 for k in range(1, 5))
     assert two.null()["text"].shape == a["text"].shape[1:]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_bytes_do_not_depend_on_the_number_of_shards_or_their_order(inputs, tmp_path, monkeypatch, flip):
+    monkeypatch.setattr(stage_module, "CLIPS_PER_PART", 2)
+    whole = run_stage(inputs, tmp_path / "whole", 2, flip=flip)
+    run_stage(inputs, tmp_path / "two", 2, flip=flip, shards=2, order=[1, 0])
+    run_stage(inputs, tmp_path / "many", 2, flip=flip, shards=5, order=[4, 2, 0, 1, 3])
+    assert len(whole) == 5 * (1 + flip)
+    files = files_of(tmp_path / "whole")
+    assert len(files) == 3 + 2 and files_of(tmp_path / "two") == files == files_of(tmp_path / "many")
 
 
 def test_a_mirrored_clip_is_a_row_of_its_own_beside_its_clip(inputs, tmp_path):

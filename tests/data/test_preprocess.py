@@ -9,10 +9,12 @@ import pyarrow as pa
 import pytest
 
 from pipeline.data.listings import Row
-from pipeline.data.preprocess import preprocess
+from pipeline.data.preprocess import make_parts, merge_parts
 from pipeline.data.schema import ClipSet, read_rejects
+from pipeline.engine.parts import Parts
 from pipeline.errors import PipelineError
 from pipeline.stages import preprocess as stage_module
+from tests.helpers.parted import files_of, run_parted
 
 HEADER = ["videoid", "page_dir", "name"]
 SCENES = {"a": 60, "b": 48, "c": 31, "d": 20, "e": 10, "f": 60, "g": 100}  # frames of each video
@@ -66,12 +68,13 @@ def test_windows_of_a_video_are_clips_of_their_own_and_the_sum_still_holds(tmp_p
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path, source, make):
     listing = make.write_csv(tmp_path / "a.csv", HEADER, source.rows)
     for workers in (1, 3):
-        make.take("webvid", listing, source.videos, tmp_path / str(workers), workers=workers, rows_per_shard=2)
+        make.take("webvid", listing, source.videos, tmp_path / str(workers), workers=workers, rows_per_part=2)
     one, three = (sorted((tmp_path / name).iterdir()) for name in ("1", "3"))
     assert [path.name for path in one] == [
         "part-00000.parquet",
         "part-00001.parquet",
         "part-00002.parquet",
+        "part-00003.parquet",  # the fifth would hold the last row of the listing, which is rejected
         "rejects.parquet",
     ]
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in three]
@@ -102,19 +105,25 @@ def test_a_listing_of_millions_is_read_as_it_is_worked_off(tmp_path):
     class Watch:
         ahead = 0
 
-    from pipeline.data.schema import RejectWriter
+    from pipeline.data import preprocess as module
 
-    original = RejectWriter.add
+    original = module._write_part
 
-    def add(self, row, *rest):
-        Watch.ahead = max(Watch.ahead, len(taken) - row)
-        return original(self, row, *rest)
+    def watch(folder, answers):
+        def watched():
+            for row, answer in answers:
+                Watch.ahead = max(Watch.ahead, len(taken) - row.number)
+                yield row, answer
 
+        original(folder, watched())
+
+    parts = Parts(tmp_path / "parts")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RejectWriter, "add", add)
-        total, count, rejects = preprocess(rows(), tmp_path, None, False, tmp_path / "out", 64, 2)
-    assert (total, count, rejects.count) == (400, 0, 400)
-    assert Watch.ahead <= 4 * 2 + 1
+        patch.setattr(module, "_write_part", watch)
+        made = make_parts(rows(), tmp_path, None, False, parts, 64, 2)
+    assert made == 7
+    assert merge_parts(parts.finished(made), tmp_path / "out") == (400, 0, {"bad_row": 400})
+    assert 0 < Watch.ahead <= 4 * 2 + 1
 
 
 def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, monkeypatch):
@@ -149,10 +158,12 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, monkeypatch):
         rows = (Row(number, str(number), "", "") for number in range(count))
         before = pa.total_allocated_bytes()
         tracemalloc.start()
-        preprocess(rows, tmp_path, None, False, tmp_path / str(count), 256, 1)
+        parts = Parts(tmp_path / f"parts-{count}")
+        made = make_parts(rows, tmp_path, None, False, parts, 256, 1)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert pa.total_allocated_bytes() - before < 8e6
+        merge_parts(parts.finished(made), tmp_path / str(count))
         assert len(ClipSet(tmp_path / str(count))) == count
     assert peaks[1] < 1.5 * peaks[0] and peaks[1] < 8e6  # all clips of the second together: 96 MB
 
@@ -165,9 +176,9 @@ class Metrics(dict):
         self.update(values)
 
 
-def run_stage(source, listing, out, limit=None, layout="webvid"):
+def run_stage(source, listing, out, limit=None, layout="webvid", **shards):
     clips = SimpleNamespace(
-        seed=0, frames=16, height=32, width=32, check="whole", rows_per_shard=4,
+        seed=0, frames=16, height=32, width=32, check="whole", rows_per_part=4,
         codec=SimpleNamespace(format="png", quality=95),
     )  # fmt: skip
     spec = SimpleNamespace(
@@ -178,7 +189,7 @@ def run_stage(source, listing, out, limit=None, layout="webvid"):
         args=SimpleNamespace(set="own"), params=SimpleNamespace(clips=clips, clip_sets={"own": spec}), workers=1,
         inputs=[listing, source.videos], outputs=[out], record=Metrics(), log=SimpleNamespace(info=lambda *_: None),
     )  # fmt: skip
-    stage_module.run(stage)
+    run_parted(stage_module, stage, **shards)
     return stage.record
 
 
@@ -192,6 +203,16 @@ def test_stage_records_counts_and_reasons_and_obeys_the_rule_and_the_limit(tmp_p
     assert clips.fps[0] == pytest.approx(15) and clips.strides[0] == 2 and clips.strides[3] == 1
     assert run_stage(source, listing, tmp_path / "few", limit=5)["rows"] == 5
     assert ClipSet(tmp_path / "few").ids == ["a", "b", "c", "d"]
+
+
+def test_bytes_do_not_depend_on_the_number_of_shards_or_their_order(tmp_path, source, make):
+    listing = make.write_csv(tmp_path / "a.csv", HEADER, source.rows)
+    run_stage(source, listing, tmp_path / "whole")
+    counts = run_stage(source, listing, tmp_path / "two", shards=2, order=[1, 0])
+    assert counts["rows"] == 9 and counts["clips"] == 6
+    run_stage(source, listing, tmp_path / "many", shards=7, order=[3, 0, 6, 2, 1, 5, 4])  # more than there are parts
+    whole = files_of(tmp_path / "whole")
+    assert len(whole) == 3 and files_of(tmp_path / "two") == whole == files_of(tmp_path / "many")
 
 
 def test_stage_without_one_clip_fails_with_counts_and_keeps_the_reasons(tmp_path, source, make, monkeypatch):

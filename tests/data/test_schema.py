@@ -5,8 +5,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.schema import CLIPS, ClipSet, ClipWriter, RejectWriter, decode_frames, encode_frames, read_rejects
+from pipeline.data.schema import (
+    CLIPS,
+    ClipSet,
+    ClipWriter,
+    decode_frames,
+    encode_frames,
+    merge_rejects,
+    read_rejects,
+    write_rejects,
+)
 from pipeline.errors import PipelineError
+from tests.helpers.parted import write_clips
 
 NUMBERS = ("stride", "requested_stride", "start_frame", "window", "source_height", "source_width")
 
@@ -24,13 +34,8 @@ def row(number: int, frames=None) -> dict:
     return {"id": f"clip{number}", **texts, **rates, **dict.fromkeys(NUMBERS, number), "frames": pictures}
 
 
-def write(folder, count: int, rows_per_shard: int = 40):
-    writer = ClipWriter(folder, rows_per_shard)
-    for number in range(count):
-        writer.add(row(number))
-    writer.close()
-    assert writer.count == count
-    return folder
+def write(folder, count: int, rows_per_part: int = 40):
+    return write_clips(folder, [row(number) for number in range(count)], rows_per_part)
 
 
 def rewrite(folder, change):
@@ -57,16 +62,32 @@ def test_png_frames_are_kept_to_the_pixel_and_in_rgb():
     assert decode_frames(encode_frames(red, "jpeg", 95))[0, 8, 8].tolist()[0] > 200
 
 
-def test_shards_reach_the_disk_as_they_fill_and_one_row_group_waits(tmp_path):
+def test_clips_reach_the_disk_as_they_come_and_one_row_group_waits(tmp_path):
     """Bounded memory: what is in a finished row group is in the file and nowhere else."""
-    writer = ClipWriter(tmp_path / "set", rows_per_shard=64)
     noise = np.random.default_rng(0)
-    for number in range(200):
-        writer.add(row(number, [noise.bytes(5000) for _ in range(2)]))
-        assert len(writer._pending) < 16
-        on_disk = sum(path.stat().st_size for path in (tmp_path / "set").iterdir()) if number >= 16 else 0
-        assert on_disk >= (number // 16 * 16 - 16) * 10_000
-    writer.close()
+    with ClipWriter(tmp_path / "clips.parquet") as writer:
+        for number in range(200):
+            writer.add(row(number, [noise.bytes(5000) for _ in range(2)]))
+            assert len(writer._pending) < 16
+            on_disk = (tmp_path / "clips.parquet").stat().st_size if number >= 16 else 0
+            assert on_disk >= (number // 16 * 16 - 16) * 10_000
+    assert writer.count == 200
+
+
+def test_many_files_and_groups_are_read_with_few_open(tmp_path):
+    clips = ClipSet(write(tmp_path / "set", 50, rows_per_part=1))
+    assert clips.frames(list(range(50)))[:, 0, 0, 0, 0].tolist() == list(range(50))
+    assert len(clips._handles) <= ClipSet._KEPT_FILES < 50
+    assert clips.captions == [row(number)["caption"] for number in range(50)]
+
+
+@pytest.mark.parametrize("rows", [range(0, 1), range(15, 17), range(38, 45), range(0, 60), range(59, 60)])
+def test_fields_of_a_range_are_those_of_the_columns(tmp_path, rows):
+    clips = ClipSet(write(tmp_path / "set", 60))
+    assert clips.fields(rows, ("id", "stride")) == {
+        "id": [clips.ids[k] for k in rows],
+        "stride": [clips.strides[k] for k in rows],
+    }
 
 
 def test_folder_that_holds_no_clips_is_an_error(tmp_path):
@@ -104,42 +125,41 @@ def test_shard_of_another_schema_is_refused(tmp_path, change, says):
     {"caption": None}, {"stride": "two"}, {"fps": None}, {"id": 5}, {"frames": [1, 2]},
 ])  # fmt: skip
 def test_writer_refuses_rows_that_do_not_follow_the_schema(tmp_path, change):
-    writer = ClipWriter(tmp_path / "set", 40)
-    with pytest.raises((pa.ArrowException, TypeError)):
+    with pytest.raises((pa.ArrowException, TypeError)), ClipWriter(tmp_path / "clips.parquet") as writer:
         writer.add({**row(0), **change})
-        writer.close()
 
 
 @pytest.mark.parametrize("name", [name for name in CLIPS.names if name != "frames"])
 def test_writer_refuses_a_row_that_lacks_a_field(tmp_path, name):
     lacking = row(0)
     del lacking[name]
-    writer = ClipWriter(tmp_path / "set", 40)
-    with pytest.raises(pa.ArrowException):
+    with pytest.raises(pa.ArrowException), ClipWriter(tmp_path / "clips.parquet") as writer:
         writer.add(lacking)
-        writer.close()
 
 
-def test_rejects_come_back_with_counts_by_reason_and_are_flushed_as_they_grow(tmp_path):
-    writer = RejectWriter(tmp_path)
-    for number in range(2500):
-        writer.add(number, f"id{number}", "a.mp4", "missing" if number % 2 else "empty", "why")
-        assert len(writer._pending) < 1024
-    writer.close()
-    assert writer.reasons == {"missing": 1250, "empty": 1250} and writer.count == 2500
+def rejects(numbers) -> list[dict]:
+    reasons = ("empty", "missing")
+    return [{"row": k, "id": f"id{k}", "source": "a.mp4", "reason": reasons[k % 2], "detail": "why"} for k in numbers]
+
+
+def test_rejects_of_several_parts_come_back_in_order_with_counts_by_reason(tmp_path):
+    parts = [rejects(range(0, 1000)), [], rejects(range(1000, 2500))]
+    paths = [tmp_path / f"{number}.parquet" for number in range(3)]
+    for part, path in zip(parts, paths, strict=True):
+        write_rejects(path, part)
+    assert merge_rejects(paths, tmp_path / "rejects.parquet") == {"missing": 1250, "empty": 1250}
     rows = read_rejects(tmp_path)
     assert [item["row"] for item in rows] == list(range(2500))
     assert rows[1] == {"row": 1, "id": "id1", "source": "a.mp4", "reason": "missing", "detail": "why"}
 
 
 def test_rejects_without_one_are_an_empty_table_with_columns(tmp_path):
-    RejectWriter(tmp_path).close()
+    write_rejects(tmp_path / "part.parquet", [])
+    assert merge_rejects([tmp_path / "part.parquet"], tmp_path / "rejects.parquet") == {}
     assert read_rejects(tmp_path) == []
     assert pq.read_schema(tmp_path / "rejects.parquet").names == ["row", "id", "source", "reason", "detail"]
 
 
 def test_rejects_refuse_a_row_without_a_reason(tmp_path):
-    writer = RejectWriter(tmp_path)
     with pytest.raises(pa.ArrowException):
-        writer.add(0, "id", "a.mp4", None, "why")
-        writer.close()
+        write_rejects(tmp_path / "rejects.parquet", [{**rejects([0])[0], "reason": None}])

@@ -21,10 +21,11 @@ COLOURS = ("red", "green", "blue", "grey")
 @pytest.fixture(scope="session")
 def clips_folder(tmp_path_factory):
     """32 clips of two frames: a plain picture of a colour with a bright bar; the caption names the colour."""
-    from pipeline.data.schema import ClipWriter, encode_frames
+    from pipeline.data.schema import encode_frames
+    from tests.helpers.parted import write_clips
 
     folder, rng = tmp_path_factory.mktemp("clips") / "set", np.random.default_rng(0)
-    writer = ClipWriter(folder, rows_per_shard=64)
+    rows = []
     numbers = dict.fromkeys(("start_frame", "window", "source_height", "source_width"), 0)
     rates = {"native_fps": 9.0, "fps": 3.0, "stride": 3, "requested_stride": 3}
     for index in range(32):
@@ -34,9 +35,8 @@ def clips_folder(tmp_path_factory):
         frames[:, :, place : place + 4] = 230
         texts = {"id": str(index), "caption": f"a {colour} picture with a bar", "frames": encode_frames(frames)}
         empty = dict.fromkeys(("source", "label", "decoder", "transform"), "")
-        writer.add({**texts, **numbers, **rates, **empty})
-    writer.close()
-    return folder
+        rows.append({**texts, **numbers, **rates, **empty})
+    return write_clips(folder, rows)
 
 
 @pytest.fixture(scope="session")

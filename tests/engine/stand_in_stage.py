@@ -16,10 +16,40 @@ def add_arguments(parser):
 
 
 def run(stage):
+    note(stage.address)
+    write_all(stage)
+
+
+def note(what):
     with Path(os.environ["EXECUTED"]).open("a") as executed:
-        executed.write(stage.address + "\n")
+        executed.write(what + "\n")
     time.sleep(float(os.environ.get("STAGE_SECONDS", "0")))
-    act(stage.address)
+    act(what)
+
+
+def make_parts(stage):
+    """A stage that is divided notes its parts, made by shards or by itself."""
+    if stage.parts.shard.count == 1:
+        note(stage.address)
+    for number in stage.parts.missing(PARTS):
+        if "PARTS" in os.environ:
+            note(f"{stage.address}#{number}")
+        with stage.parts.writing(number) as folder:
+            (folder / "number").write_text(str(number))
+    return PARTS
+
+
+def merge(stage, total):
+    assert [path.joinpath("number").read_text() for path in stage.parts.finished(total)] == ["0", "1", "2", "3", "4"]
+    write_all(stage)
+
+
+PARTS = 5
+if Path(__file__).stem not in ("preprocess", "latents", "moments", "sample", "features"):
+    del make_parts, merge
+
+
+def write_all(stage):
     digest = hashlib.sha256(__doc__.encode())
     for path in stage.inputs:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:

@@ -3,19 +3,13 @@
 import json
 import os
 import signal
-import time
 
 import psutil
 import pytest
 
+from tests.engine.helpers import wait_for
+
 START = "runs.dynamicrafter-finetune-analytic.start.ucf101"
-
-
-def wait_for(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)
 
 
 def started(workspace, address: str):
@@ -75,7 +69,7 @@ def test_failed_stage_says_where_to_look_and_leaves_nothing(workspace):
     stage = workspace.path / "pipeline/stages/features.py"
     stage.write_text(
         stage.read_text().replace(
-            "def run(stage):", "def run(stage):\n    raise OSError(28, 'No space left on device')\n"
+            "def note(what):", "def note(what):\n    raise OSError(28, 'No space left on device')\n"
         )
     )
     output = workspace.snakemake("reports/table3.csv", ok=False)

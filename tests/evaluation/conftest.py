@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.data.schema import ClipWriter, encode_frames
+from pipeline.data.schema import encode_frames
 from pipeline.params.evaluation import DisFlow, Evaluation, Motion, TrainedDetectors
+from tests.helpers.parted import run_parted, write_clips
 
 PARAMS = {
     "detectors": TrainedDetectors(
@@ -70,13 +71,13 @@ def write_blob_clips():
 
     def write(folder, count: int, seed: int) -> None:
         clips, labels, _ = blobs(count, seed)
-        writer = ClipWriter(folder, rows_per_shard=64)
+        rows = []
         numbers = dict.fromkeys(("start_frame", "window", "source_height", "source_width"), 0)
         for index, (frames, label) in enumerate(zip(clips, labels, strict=True)):
             texts = {"source": "", "caption": label, "label": label, "decoder": "", "transform": ""}
             rates = {"native_fps": 9.0, "fps": 3.0, "stride": 3, "requested_stride": 3}
-            writer.add({"id": f"clip-{index}", **texts, **numbers, **rates, "frames": encode_frames(frames)})
-        writer.close()
+            rows.append({"id": f"clip-{index}", **texts, **numbers, **rates, "frames": encode_frames(frames)})
+        write_clips(folder, rows, 64)
 
     return write
 
@@ -103,22 +104,25 @@ def stage_params() -> dict:
 def run_stage():
     """Runs a stage of the evaluation; ``few`` = (conditions, reference) for small sets. Returns recorded params."""
 
-    def run(name, inputs, output, of=None, few=None, **changed) -> dict:
+    def run(name, inputs, output, of=None, few=None, shards=1, order=None, **changed) -> dict:
         record = Record()
         if few:
             sizes = {"conditions": few[0], "reference": few[1], "minimum": 2, "subsets": 2}
             changed["evaluation"] = PARAMS["evaluation"].model_copy(update=sizes)
-        importlib.import_module(f"pipeline.stages.{name}").run(
-            SimpleNamespace(
-                args=SimpleNamespace(of=of),
-                params=SimpleNamespace(**{**PARAMS, **changed}),
-                device="cpu",
-                inputs=inputs,
-                outputs=[output],
-                record=record,
-                log=logging.getLogger("test"),
-            )
+        module = importlib.import_module(f"pipeline.stages.{name}")
+        stage = SimpleNamespace(
+            args=SimpleNamespace(of=of),
+            params=SimpleNamespace(**{**PARAMS, **changed}),
+            device="cpu",
+            inputs=inputs,
+            outputs=[output],
+            record=record,
+            log=logging.getLogger("test"),
         )
+        if hasattr(module, "make_parts"):
+            run_parted(module, stage, shards, order)
+        else:
+            module.run(stage)
         return record.taken
 
     return run

@@ -8,6 +8,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.feature_store import read_features
 from pipeline.evaluation.metric_file import read_metrics
 from pipeline.evaluation.samples import sampling_seeds
+from tests.helpers.parted import files_of
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,9 @@ def test_from_clips_to_metrics(clips, run_stage, tmp_path):
     detectors, real, samples = tmp_path / "detectors", tmp_path / "real", tmp_path / "samples"
     run_stage("detectors", [clips / "train"], detectors)
     run_stage("features", [clips / "test", detectors], real, of="real")
+    sharded = tmp_path / "sharded"
+    run_stage("features", [clips / "test", detectors], sharded, of="real", shards=3, order=[2, 0, 1])
+    assert len(files_of(real)) == 6 and files_of(sharded) == files_of(real)
     run_stage("metrics", [real], tmp_path / "metrics" / "controls.json", of="controls")
     controls = read_metrics(tmp_path / "metrics" / "controls.json")
     assert controls["repeated"].values["fvd"].value > 10 * controls["real"].values["fvd"].value

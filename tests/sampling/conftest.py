@@ -155,10 +155,11 @@ def encoders(encoders_folder):
 @pytest.fixture(scope="session")
 def clips_folder(tmp_path_factory) -> Path:
     """Eight clips, ids with characters that a file name may not hold."""
-    from pipeline.data.schema import ClipWriter, encode_frames
+    from pipeline.data.schema import encode_frames
+    from tests.helpers.parted import write_clips
 
     folder = tmp_path_factory.mktemp("clips") / "set"
-    writer = ClipWriter(folder, rows_per_shard=4)
+    rows = []
     frames = np.random.default_rng(0).integers(0, 256, (8, FRAMES, 32, 32, 3), dtype=np.uint8)
     numbers = dict.fromkeys(("start_frame", "window", "source_height", "source_width"), 0)
     for index in range(8):
@@ -167,9 +168,8 @@ def clips_folder(tmp_path_factory) -> Path:
             "decoder": "", "transform": "",
         }  # fmt: skip
         rates = {"native_fps": 9.0, "fps": 3.0 + index, "stride": 1, "requested_stride": 1}
-        writer.add({**texts, **numbers, **rates, "frames": encode_frames(frames[index])})
-    writer.close()
-    return folder
+        rows.append({**texts, **numbers, **rates, "frames": encode_frames(frames[index])})
+    return write_clips(folder, rows, 4)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pipeline.data.schema import ClipSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation.samples import asked_motion, read_manifest
 from pipeline.stages import sample as stage_module
+from tests.helpers.parted import files_of, run_parted
 
 EVALUATION = SimpleNamespace(seed=0, conditions=3, reference=4, allow_few=False, seeds=[0, 7])
 
@@ -31,6 +32,8 @@ def run(make_backbone, make_generator, encoders_folder, encoders, clips_folder, 
         vae=None,
         mean=None,
         asked=None,
+        shards=1,
+        order=None,
         **sampling,
     ):
         weights, moments_file = tmp_path / "weights", tmp_path / "moments.safetensors"
@@ -57,7 +60,7 @@ def run(make_backbone, make_generator, encoders_folder, encoders, clips_folder, 
             log=logging.getLogger("test"),
             record=SimpleNamespace(metrics=lambda *_, **__: None, artifact=lambda *_: None, params=lambda *_: None),
         )
-        stage_module.run(stage)
+        run_parted(stage_module, stage, shards, order)
         return tmp_path / name
 
     return call
@@ -116,6 +119,42 @@ def test_batch_size_changes_no_clip(run):
     assert np.abs(first - second).max() <= 1
     assert np.abs(first[0] - first[3]).mean() > 2, "replicates of one condition differ"
     assert (one / "manifest.jsonl").read_text() == (five / "manifest.jsonl").read_text()
+
+
+@pytest.mark.parametrize("data", ["ucf101", "imagebench"])
+def test_bytes_do_not_depend_on_the_number_of_shards_or_their_order(run, data):
+    whole = run("dynamicrafter", data, "whole", batch_size=2)
+    two = run("dynamicrafter", data, "two", batch_size=2, shards=2, order=[1, 0])
+    many = run("dynamicrafter", data, "many", batch_size=2, shards=5, order=[4, 3, 0, 2, 1])
+    assert len(ClipSet(whole)) == {"ucf101": 6, "imagebench": 8}[data]
+    assert files_of(two) == files_of(whole) == files_of(many)
+
+
+def test_clips_that_are_finished_are_never_sampled_again(run, monkeypatch):
+    """A process that dies in its third batch; the next samples what is missing alone."""
+    sampled, made = [], sample_batch_of()
+
+    def dying(generator, encoders, clips, items, seed, device):
+        if len(sampled) == 2:
+            raise KeyboardInterrupt
+        return recording(generator, encoders, clips, items, seed, device)
+
+    def recording(generator, encoders, clips, items, seed, device):
+        sampled.append([item.id for item in items])
+        return made(generator, encoders, clips, items, seed, device)
+
+    monkeypatch.setattr("pipeline.sampling.batch.sample_batch", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run("dynamicrafter", "imagebench", batch_size=2)
+    monkeypatch.setattr("pipeline.sampling.batch.sample_batch", recording)
+    folder = run("dynamicrafter", "imagebench", batch_size=2)
+    assert len(sampled) == 4 and sorted(id for batch in sampled for id in batch) == sorted(ClipSet(folder).ids)
+
+
+def sample_batch_of():
+    from pipeline.sampling.batch import sample_batch
+
+    return sample_batch
 
 
 def test_weights_of_another_vae_are_refused(run):

@@ -1,7 +1,6 @@
 """A samples folder: clips without loss, videos that play, a manifest, and memory that does not grow with the clips."""
 
 import json
-import tracemalloc
 from types import SimpleNamespace
 
 import av
@@ -16,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.conditions import Item
 from pipeline.evaluation.samples import read_manifest, sampling_seeds
 from pipeline.sampling.moments_file import read_moments
-from pipeline.sampling.writer import SampleWriter
+from pipeline.sampling.writer import merge_parts, write_part
 
 STUDY = SimpleNamespace(height=64, fps=8)
 
@@ -29,13 +28,18 @@ def videos_of(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 4, 32, 32, 3), dtype=np.uint8)
 
 
-def write(folder, clips, places, study=None) -> tuple[np.ndarray, SampleWriter]:
-    writer, videos = SampleWriter(folder, study), videos_of(len(places))
+def write(folder, clips, places, study=None, videos=None, told=None):
+    """Samples of these places, in parts of two; returns their frames and the files that people watch."""
+    videos = videos_of(len(places)) if videos is None else videos
+    parts = []
     for begin in range(0, len(places), 2):
         items = items_of(clips, places[begin : begin + 2])
-        writer.add(clips, items, videos[begin : begin + 2], [{"fps": 3.0, "start": 0.9}] * len(items))
-    writer.close()
-    return videos, writer
+        parts.append(folder.with_name(f"{folder.name}-part{begin}"))
+        parts[-1].mkdir()
+        write_part(parts[-1], clips, items, videos[begin : begin + 2], [told or {"fps": 3.0}] * len(items), study)
+    count, shown = merge_parts(parts, folder)
+    assert count == len(places)
+    return videos, shown
 
 
 def test_samples_come_back_to_the_bit(clips, tmp_path):
@@ -51,7 +55,7 @@ def test_manifest_has_a_line_for_every_clip(clips, tmp_path):
     write(tmp_path / "samples", clips, [5, 0, 3])
     assert read_manifest(tmp_path / "samples") == [
         {"id": f"clip/{place}@{place}", "prompt": clips.captions[place], "seed": 3, "condition_id": f"clip/{place}",
-         "fps": 3.0, "start": 0.9} for place in (5, 0, 3)
+         "fps": 3.0} for place in (5, 0, 3)
     ]  # fmt: skip
     assert sampling_seeds(tmp_path / "samples", ["clip/0@0", "clip/5@5"]) == [3, 3]
     assert not (tmp_path / "samples" / "videos").exists(), "nobody watches these"
@@ -59,9 +63,7 @@ def test_manifest_has_a_line_for_every_clip(clips, tmp_path):
 
 def test_videos_for_people_are_h264_in_420_and_show_the_clip(clips, tmp_path):
     smooth = np.linspace(0, 255, 32, dtype=np.uint8)[None, None, :, None, None].repeat(4, 1).repeat(32, 3).repeat(3, 4)
-    writer = SampleWriter(tmp_path / "samples", STUDY)
-    writer.add(clips, items_of(clips, [2]), smooth, [{}])
-    writer.close()
+    _, shown_files = write(tmp_path / "samples", clips, [2], STUDY, smooth)
     entry = read_manifest(tmp_path / "samples")[0]
     with av.open(str(tmp_path / "samples" / entry["video"])) as container:
         stream = container.streams.video[0]
@@ -72,7 +74,7 @@ def test_videos_for_people_are_h264_in_420_and_show_the_clip(clips, tmp_path):
     assert np.abs(shown[:, ::2, ::2].astype(int) - smooth[0].astype(int)).mean() < 6
     picture = cv2.imread(str(tmp_path / "samples" / entry["condition"]))[::2, ::2, ::-1]
     assert np.array_equal(picture, clips.frames([2])[0, 0]), "the picture that conditioned it"
-    assert [path.name for path in writer.videos] == [entry["video"].removeprefix("videos/")]
+    assert [path.name for path in shown_files] == [entry["video"].removeprefix("videos/")]
 
 
 def test_ids_with_any_character_give_names_of_their_own(clips, tmp_path):
@@ -85,23 +87,15 @@ def test_ids_with_any_character_give_names_of_their_own(clips, tmp_path):
 
 def test_a_clip_without_its_conditions_is_an_error(clips, tmp_path):
     with pytest.raises(ValueError, match="shorter"):
-        SampleWriter(tmp_path / "samples", None).add(clips, items_of(clips, [0, 1]), videos_of(2), [{}])
+        write_part(tmp_path, clips, items_of(clips, [0, 1]), videos_of(2), [{}], None)
 
 
-def test_memory_does_not_grow_with_the_clips(clips, tmp_path):
-    """Four times the clips, the same peak: what is written is not kept."""
-    peaks = []
-    for count in (40, 160):
-        tracemalloc.start()
-        writer = SampleWriter(tmp_path / f"samples-{count}", None)
-        for begin in range(0, count, 4):
-            items = [Item(f"{begin + i}", clips.ids[0], 0, 0) for i in range(4)]
-            writer.add(clips, items, videos_of(4, begin), [{}] * 4)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-        writer.close()
-    size = 160 * videos_of(1).nbytes
-    assert peaks[1] < 1.3 * peaks[0] and peaks[1] < size / 3
+def test_parts_are_linked_and_not_copied(clips, tmp_path):
+    """However many clips there are, joining their parts reads none of them."""
+    write(tmp_path / "samples", clips, [0, 1, 2], STUDY)
+    for name in ("part-00000.parquet", "part-00001.parquet"):
+        assert (tmp_path / "samples" / name).stat().st_nlink == 2
+    assert all(path.stat().st_nlink == 2 for path in (tmp_path / "samples/videos").iterdir())
 
 
 def test_moments_are_read_and_those_of_another_vae_or_damaged_are_refused(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline import presets
-from pipeline.data.latents import LatentWriter
+from tests.helpers.parted import write_latents as write_parts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +21,7 @@ def write_latents(
     folder: Path, count: int = 12, vae_hash: str = "vae", broken: str | None = None, pictures: int = 16
 ) -> Path:
     generator = torch.Generator().manual_seed(0)
-    writer = LatentWriter(folder, 5, vae_hash, "encoders", 0.5)
+    rows = []
     for number in range(count):
         shape = (1, 4, 16, 8, 8)
         fields = {
@@ -32,10 +32,13 @@ def write_latents(
         }  # fmt: skip
         if broken == f"clip{number}":
             fields["logvar"] = torch.full(shape, 1000.0)  # finite, but not what is sampled from it
-        writer.add([f"clip{number}"], fields)
+        rows.append((f"clip{number}", fields))
     null = {"text": torch.zeros(12, 32), "image_tokens": torch.zeros(17, 32), "image_embedding": torch.zeros(1, 32)}
-    writer.close(null)
-    return folder
+    parts = []
+    for first in range(0, count, 5):
+        ids, fields = zip(*rows[first : first + 5], strict=True)
+        parts.append((list(ids), {name: torch.cat([each[name] for each in fields]) for name in fields[0]}))
+    return write_parts(folder, parts, null, vae_hash)
 
 
 @pytest.fixture(scope="session")

@@ -181,12 +181,6 @@ def test_dropout_shares(make_job):
     assert (text, image) == pytest.approx((0.3, 0.4), abs=0.06)
 
 
-def test_every_epoch_is_a_permutation_of_all_clips():
-    seen = [clip for step in range(10) for clip in clip_order(0, step, 3, 10)]
-    assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
-    assert seen[:10] != seen[10:20]
-
-
 def test_learning_rate(make_job):
     settings = settings_of(make_job("svd", steps=100)).model_copy(
         update={"warmup": 10, "schedule": "cosine", "learning_rate": 1.0}

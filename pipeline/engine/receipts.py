@@ -1,0 +1,151 @@
+"""Receipts: what a finished job leaves beside its outputs, so that they can be entered in the ledger later, elsewhere.
+
+DVC's locks do not reach other hosts. A job on another host runs its plain command and leaves a receipt; the process
+that schedules the jobs, alone, enters receipted jobs into dvc.lock. Every job leaves one, on the own host as well:
+until dvc.lock agrees with it, what the job has made is kept in its state folder, so that no kill in between costs it.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from pipeline.engine.ledger import Ledger, StageEntry
+from pipeline.engine.parts import Shard
+from pipeline.engine.processes import try_lock
+from pipeline.params.declared import declared_values
+from pipeline.tracking import RunKey
+
+STATE = Path(".state")
+RECEIPTS = STATE / "receipts"
+log = logging.getLogger(__name__)
+
+
+def state_of(root: Path, entry: StageEntry) -> Path:
+    """Where a job keeps what an interrupted run goes on from; one sub-folder a digest."""
+    return root / STATE / entry.name / (entry.key or "all")
+
+
+def lock_file(root: Path, entry: StageEntry, shard: str = "") -> Path:
+    """Held while the job (or one of its shards) runs, across hosts that share the folder."""
+    return root / STATE / "locks" / f"{entry.address}{shard and '.' + shard}"
+
+
+def write_receipt(ledger: Ledger, entry: StageEntry, key: RunKey, outputs: dict[str, str]) -> None:
+    """Say that ``outputs``, content hashes by path, are what ``key`` gives."""
+    receipt = {
+        "digest": key.digest,
+        "key": asdict(key),
+        "outputs": outputs,
+        "signatures": {path: signature(ledger.root / path) for path in entry.outputs},
+        "host": os.uname().nodename,
+    }
+    path = ledger.root / RECEIPTS / f"{entry.address}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}")
+    temporary.write_text(json.dumps(receipt))
+    temporary.replace(path)
+
+
+def read_receipt(root: Path, entry: StageEntry) -> dict | None:
+    """The last receipt of a job; None where there is none that can be read."""
+    try:
+        return json.loads((root / RECEIPTS / f"{entry.address}.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def shard_receipt(entry: StageEntry, shard: Shard) -> Path:
+    """What says that a shard's parts are made, relative to the project's folder."""
+    return STATE / "shards" / entry.name / (entry.key or "all") / str(shard)
+
+
+def write_shard_receipt(root: Path, entry: StageEntry, shard: Shard, digest: str) -> None:
+    """Say that a shard's parts are made, for the job of this digest."""
+    path = root / shard_receipt(entry, shard)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(digest)
+
+
+def signature(path: Path) -> str:
+    """Names, sizes and times of all files: equal means unchanged, at the cost of a listing. Empty where it is gone."""
+    if not path.exists():
+        return ""
+    files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        about = file.stat()
+        digest.update(f"{file.relative_to(path)}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def input_hashes(ledger: Ledger, entry: StageEntry) -> dict[str, str]:
+    """Content hashes of a job's inputs: from the receipts of those that made them while they are unchanged, else DVC's.
+
+    So a host need not read again what another has hashed when it wrote it.
+    """
+    known = {}
+    for path in entry.inputs:
+        owner = ledger.producer(path)
+        receipt = read_receipt(ledger.root, owner) if owner and path in owner.outputs else None
+        if receipt and path in receipt["outputs"] and receipt["signatures"][path] == signature(ledger.root / path):
+            known[path] = receipt["outputs"][path]
+    rest = tuple(path for path in entry.inputs if path not in known)
+    found = known | ledger.hashes(entry, "inputs", rest)
+    return {path: found[path] for path in entry.inputs if path in found}
+
+
+def holds(receipt: dict | None, digest: str, root: Path) -> bool:
+    """Whether the job of this digest is done and its outputs are as it left them."""
+    return (
+        receipt is not None
+        and receipt["digest"] == digest
+        and all(signature(root / path) == found for path, found in receipt["signatures"].items())
+    )
+
+
+def job_key(ledger: Ledger, entry: StageEntry, params) -> RunKey:
+    """What makes a run of this job, now, the same run as another; ``params``: all of params.yaml."""
+    return RunKey(
+        stage=entry.name,
+        item=entry.key or "",
+        params=declared_values(params, entry.params),
+        inputs=input_hashes(ledger, entry),
+        code=ledger.hashes(entry, "code"),
+    )
+
+
+def commit_receipts(ledger: Ledger, params) -> list[str]:
+    """Enter into dvc.lock what was done without DVC; returns the addresses. ``params``: all of params.yaml.
+
+    A receipt of parameters, code or inputs that are no longer those of the project enters nothing: its job is stale.
+    """
+    entered = []
+    for entry in ledger.in_order():
+        receipt = read_receipt(ledger.root, entry)
+        if receipt is None or ledger.records(entry, receipt["outputs"]):
+            continue
+        present = all((ledger.root / path).exists() for path in entry.inputs)
+        if present and holds(receipt, job_key(ledger, entry, params).digest, ledger.root):
+            ledger.commit(entry)
+            entered.append(entry.address)
+    if entered:
+        log.info("entered into dvc.lock: %s", ", ".join(entered))
+    return entered
+
+
+def sweep(ledger: Ledger) -> None:
+    """Remove the state of jobs that dvc.lock records as their receipts say; not of those that run."""
+    for entry in ledger.entries.values():
+        states = state_of(ledger.root, entry)
+        receipt = read_receipt(ledger.root, entry) if states.exists() else None
+        if receipt is None or not ledger.records(entry, receipt["outputs"]):
+            continue
+        with try_lock(lock_file(ledger.root, entry)) as free:
+            if free:
+                shutil.rmtree(states / receipt["digest"][:16], ignore_errors=True)
+                if not any(states.iterdir()):
+                    states.rmdir()

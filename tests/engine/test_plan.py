@@ -1,0 +1,89 @@
+"""What would run and why; what nobody needs any more."""
+
+import shutil
+
+START = "runs.dynamicrafter-finetune-analytic.start.ucf101"
+ROW = "dynamicrafter-finetune-analytic"
+
+
+def plan(workspace, *arguments: str) -> dict[str, str]:
+    """Lines of the plan by their first word."""
+    output = workspace.run("python", "-m", "pipeline", "plan", *arguments)
+    return {line.split()[0]: line for line in output.splitlines() if line.strip()}
+
+
+def test_plan_names_jobs_reasons_and_targets(workspace):
+    assert "up to date" in workspace.run("python", "-m", "pipeline", "plan")
+    workspace.set(START, 0.9)
+    workspace.set("moments.clips", 11)
+    jobs = plan(workspace, "--jobs", "reports/table3.csv")
+    assert f"{START} modified" in jobs[f"sample_ucf101@{ROW}"]
+    assert f"follows sample_ucf101@{ROW}" in jobs[f"features@{ROW}"]
+    assert "moments.clips modified" in jobs["moments@svd"] or "moments modified" in jobs["moments@svd"]
+    one = plan(workspace, "--jobs", f"metrics/table3/{ROW}.json")
+    assert f"metrics@{ROW}" in one and "moments@svd" not in one and "table3" not in one
+    assert set(plan(workspace, "--jobs", f"metrics@{ROW}")) == set(one)
+    stages = plan(workspace, "moments")
+    assert stages["moments"].split()[1] == "3"
+    message = workspace.run("python", "-m", "pipeline", "plan", "no/such.csv", ok=False)
+    assert "'no/such.csv' is no stage, no job and no output" in message
+
+
+def test_plan_agrees_with_what_runs(workspace):
+    workspace.set(START, 0.9)
+    jobs = set(plan(workspace, "--jobs", "table3")) - {"job", "4"}
+    workspace.snakemake("reports/table3.csv")
+    assert jobs == set(workspace.executed())
+
+
+def test_plan_estimates_from_records_and_recorded_sizes(workspace):
+    """Records: those of the jobs themselves, else the mean of their stage's; none: a question mark."""
+    workspace.set(START, 0.9)
+    assert plan(workspace, "--jobs", "table3")[f"features@{ROW}"].split()[3] == "?"
+    workspace.environment["PIPELINE_TRACKING"] = "on"
+    workspace.environment["STAGE_SECONDS"] = "0.5"
+    workspace.snakemake(f"features/{ROW}")
+    workspace.set(START, 0.8)
+    jobs = plan(workspace, "--jobs", "table3")
+    hours = jobs[f"features@{ROW}"].split()[3]
+    assert not hours.startswith("~") and float(hours) >= 0
+    assert jobs[f"metrics@{ROW}"].split()[3] == "?"
+    workspace.set("evaluation.seed", 3)
+    others = plan(workspace, "--jobs", "table3")
+    assert others["features@dynamicrafter-timenoise-analytic"].split()[3].startswith("~")
+
+
+def test_clean_old_shows_then_drops_what_no_row_needs_and_nothing_else(workspace):
+    root = workspace.path
+    assert "nothing to drop" in workspace.run("python", "-m", "pipeline", "clean-old", "--yes")
+    (root / "samples/ucf101/old-row").mkdir()
+    (root / "samples/ucf101/old-row/part-00000.parquet").write_bytes(b"x" * 3000)
+    (root / "models/old-training").mkdir()
+    (root / ".state/finetune/old-training/0123").mkdir(parents=True)
+    (root / "logs/features").mkdir(parents=True, exist_ok=True)
+    (root / "logs/features/old-row.log").write_text("log")
+    own = root / f".state/finetune/{'dynamicrafter-finetune'}/0123"
+    own.mkdir(parents=True)
+    workspace.set(START, 0.9)
+    workspace.snakemake("reports/table3.csv")
+    before = {path for path in root.rglob("*") if ".dvc" not in path.parts}
+    shown = workspace.run("python", "-m", "pipeline", "clean-old", ok=False)
+    for name in (
+        "samples/ucf101/old-row",
+        "models/old-training",
+        ".state/finetune/old-training",
+        "logs/features/old-row",
+    ):
+        assert name in shown
+    assert "2.9 KiB" in shown and "files of DVC's cache" in shown and "nothing was dropped" in shown
+    assert before == {path for path in root.rglob("*") if ".dvc" not in path.parts}
+    workspace.run("python", "-m", "pipeline", "clean-old", "--yes")
+    gone = {str(path.relative_to(root)) for path in before if not path.exists()}
+    assert gone == {
+        "samples/ucf101/old-row", "samples/ucf101/old-row/part-00000.parquet", "models/old-training",
+        ".state/finetune/old-training", ".state/finetune/old-training/0123", "logs/features/old-row.log",
+    }  # fmt: skip
+    workspace.nothing_to_do()
+    shutil.rmtree(root / "samples/ucf101" / ROW)
+    workspace.dvc("checkout")  # what the current row needs is still in the cache
+    assert (root / "samples/ucf101" / ROW).exists()

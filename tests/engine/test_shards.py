@@ -1,0 +1,92 @@
+"""A job divided into shards: Snakemake makes a job of each, nothing is made twice, and DVC sees one stage."""
+
+import os
+import signal
+
+import pytest
+
+from tests.engine.helpers import wait_for
+
+STAGE = "sample_ucf101@dynamicrafter-finetune-analytic"
+START = "runs.dynamicrafter-finetune-analytic.start.ucf101"
+
+
+@pytest.fixture
+def divided(workspace):
+    """Sampling in three shards, features in two, an edit that reruns one row."""
+    workspace.environment["PARTS"] = "1"
+    workspace.set("runtime.shards.sample", 3)
+    workspace.set("runtime.shards.features", 2)
+    workspace.nothing_to_do()  # into how many jobs a job is divided cannot change a result
+    workspace.set(START, 0.9)
+    return workspace
+
+
+def parts_of(executed: list[str], stage: str = STAGE) -> list[int]:
+    return [int(line.split("#")[1]) for line in executed if line.startswith(f"{stage}#")]
+
+
+def test_shards_are_jobs_that_make_every_part_once(divided):
+    output = divided.snakemake("-n", "reports/table3.csv")
+    assert output.count("rule sample_ucf101_shard:") == 3 and output.count("rule features_shard:") == 2
+    divided.snakemake("reports/table3.csv")
+    executed = divided.executed()
+    assert (
+        sorted(parts_of(executed))
+        == [0, 1, 2, 3, 4]
+        == sorted(parts_of(executed, STAGE.replace("sample_ucf101", "features")))
+    )
+    assert executed.count(STAGE) == 1
+    divided.nothing_to_do()
+    for number in range(3):
+        log = divided.path / f"logs/sample_ucf101/dynamicrafter-finetune-analytic/shard-{number}-of-3.log"
+        assert log.exists()
+
+
+def test_dvc_does_all_parts_in_one_go_and_gives_the_same(divided, tmp_path):
+    other = divided.copy(tmp_path / "other")
+    other.environment["PARTS"] = "1"
+    divided.snakemake("reports/table3.csv")
+    other.dvc("repro", "table3")
+    assert parts_of(other.executed()) == [0, 1, 2, 3, 4]
+    assert (other.path / "dvc.lock").read_text() == (divided.path / "dvc.lock").read_text()
+    other.nothing_to_do()
+
+
+def test_a_kill_among_shards_costs_only_what_was_not_finished(divided):
+    divided.environment["STAGE_SECONDS"] = "1.5"
+    process = divided.popen("snakemake", "--cores", "1", "reports/table3.csv", start_new_session=True)
+    wait_for(lambda: divided.executed_file.exists() and len(parts_of(divided.executed_file.read_text().split())) >= 3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    before = parts_of(divided.executed())
+    divided.environment["STAGE_SECONDS"] = "0"
+    divided.set("runtime.shards.sample", 2)  # another number goes on with the same parts
+    divided.snakemake("reports/table3.csv")
+    after = parts_of(divided.executed())
+    assert 3 <= len(before) < 5 or (len(before) == 5 and len(after) == 1)
+    finished = set(before[:-1])  # the last one noted was under way
+    assert finished.isdisjoint(after) and finished | set(after) == {0, 1, 2, 3, 4}
+    divided.nothing_to_do()
+    assert not list((divided.path / ".state").rglob("parts"))
+
+
+def test_shards_that_are_done_are_not_jobs_again(divided):
+    divided.snakemake(f".state/shards/sample_ucf101/{STAGE.split('@')[1]}/1-of-3")
+    assert parts_of(divided.executed()) == [1, 4]
+    output = divided.snakemake("-n", "reports/table3.csv")
+    assert output.count("rule sample_ucf101_shard:") == 2
+    divided.set(START, 0.8)  # other parameters: what was made is of no use
+    assert divided.snakemake("-n", "reports/table3.csv").count("rule sample_ucf101_shard:") == 3
+
+
+def test_a_revert_needs_no_shard(divided):
+    """DVC's run cache has the result: shards see that, and make nothing."""
+    divided.snakemake("reports/table3.csv")
+    divided.executed()
+    divided.set(START, 0.96)
+    divided.snakemake("reports/table3.csv")
+    executed = divided.executed()
+    assert parts_of(executed) == [] and STAGE not in executed
+    divided.nothing_to_do()
