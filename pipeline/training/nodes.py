@@ -1,5 +1,6 @@
 """The command that starts a training's processes: on this machine, or through Slurm on the nodes of its allocation."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -44,8 +45,10 @@ class Layout:
         return layout
 
 
-def hosts_of(nodes: str) -> list[str]:
-    """Slurm's short form of a list of nodes, spelt out."""
+def hosts_of(job: str) -> list[str]:
+    """The nodes of a Slurm job. Its environment tells a step those of the step alone, and Snakemake starts one on one."""
+    told = subprocess.run(["scontrol", "show", "job", "--oneliner", job], capture_output=True, text=True, check=True)
+    nodes = re.search(r" NodeList=(\S+)", told.stdout).group(1)
     told = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
     return told.stdout.split()
 
@@ -81,12 +84,12 @@ def launch_command(
 
 
 def _nodes(layout: Layout, config: Path, environment: Mapping[str, str], hosts) -> list[str]:
-    if not {"SLURM_JOB_ID", "SLURM_JOB_NODELIST"} <= environment.keys():
+    if "SLURM_JOB_ID" not in environment:
         raise PipelineError(
             f"{config} asks for {layout.machines} machines: start the stage inside a Slurm job with as many nodes, "
             "or choose a config of one machine (runtime.accelerate_config)"
         )
-    names = hosts(environment["SLURM_JOB_NODELIST"])
+    names = hosts(environment["SLURM_JOB_ID"])
     if len(names) != layout.machines:
         raise PipelineError(
             f"{config} asks for {layout.machines} machines, the Slurm job has {len(names)} ({', '.join(names)}); "
@@ -106,4 +109,11 @@ def _address(host: str, environment: Mapping[str, str]) -> str:
 
 def launch_environment(config: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """What the workers are told beside the command line."""
-    return {**environment, "ACCELERATE_USE_CPU": "true"} if Layout.read(config).cpu else dict(environment)
+    layout = Layout.read(config)
+    told = {name: value for name, value in environment.items() if layout.machines == 1 or _of_the_job(name)}
+    return {**told, "ACCELERATE_USE_CPU": "true"} if layout.cpu else told
+
+
+def _of_the_job(name: str) -> bool:
+    """Not of the step that this process runs in, from which srun would take its defaults."""
+    return not name.startswith("SLURM_") or name in ("SLURM_JOB_ID", "SLURM_CONF")
