@@ -46,7 +46,7 @@ class Layout:
 
 
 def hosts_of(job: str) -> list[str]:
-    """The nodes of a Slurm job. Its environment tells a step those of the step alone, and Snakemake starts one on one."""
+    """The nodes of a Slurm job. A step is told its own alone, and Snakemake runs a job in a step on one of them."""
     told = subprocess.run(["scontrol", "show", "job", "--oneliner", job], capture_output=True, text=True, check=True)
     nodes = re.search(r" NodeList=(\S+)", told.stdout).group(1)
     told = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
