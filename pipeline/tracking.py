@@ -27,12 +27,13 @@ log = logging.getLogger(__name__)
 
 EXPERIMENT = "cond-image-leakage"
 GO_ON_WITHOUT = "mend it, name another store in MLFLOW_TRACKING_URI, or go on without records: PIPELINE_TRACKING=off"
+PATIENCE_SECONDS = 30  # for an answer: a server with many jobs is slow, one that is not there refuses at once
 # Read by mlflow when it is imported: nothing phones home, and a dead server is noticed in seconds.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(PATIENCE_SECONDS),
     "GIT_PYTHON_REFRESH": "quiet",
 }
 MAX_PARAM, MAX_TAG, MAX_BATCH = 5900, 4900, 90
@@ -117,7 +118,7 @@ def _make_experiment(client, artifacts: Path | None) -> None:
 
 def _check_server(uri: str) -> None:
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PATIENCE_SECONDS):
             return
     except urllib.error.HTTPError:
         return  # it answers; whether it lets us in shows below
