@@ -1,7 +1,6 @@
 """The pipeline through Slurm with stand-in stages: two nodes, what is asked for, faults. (make slurm)"""
 
 import re
-import signal
 
 import pytest
 
@@ -11,6 +10,7 @@ from tests.slurm.conftest import OnCluster, memory_mb, submitted, wait_for
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 START = "runs.dynamicrafter-finetune-analytic.start.ucf101"
 SAMPLE = "sample_ucf101@dynamicrafter-finetune-analytic"
+JOB = ["-m", "pipeline.engine.job", SAMPLE]
 RERUN = [SAMPLE, "features@dynamicrafter-finetune-analytic", "metrics@dynamicrafter-finetune-analytic", "table3"]
 
 
@@ -60,9 +60,8 @@ def scancel(project: OnCluster) -> None:
 
 
 def kill_stage(project: OnCluster) -> None:
-    for process in project.cluster.processes():
-        if process.cmdline()[1:4] == ["-m", "pipeline", "sample"]:
-            process.send_signal(signal.SIGKILL)
+    (stage,) = [found for found in project.cluster.processes() if found.cmdline()[1:4] == JOB]
+    stage.kill()
 
 
 def power_cut(project: OnCluster) -> None:
