@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -41,16 +42,29 @@ class OnCluster:
     """A project, its cluster, and what a test asks of single stages while they run."""
 
     def __init__(self, workspace: Workspace, cluster: Cluster):
-        self.workspace, self.cluster = workspace, cluster
+        self.workspace, self.cluster, self.process = workspace, cluster, None
         self.acts = workspace.path.with_name(workspace.path.name + ".acts")
         self.acts.mkdir()
         workspace.environment.update(ACTS=str(self.acts), SLURM_CONF=str(cluster.conf))
 
-    def command(self, *arguments: str) -> list[str]:
-        return ["snakemake", "--profile", "profiles/slurm", *QUICK, *arguments]
+    def start(self, *arguments: str) -> subprocess.Popen:
+        self.process = self.workspace.popen("snakemake", "--profile", "profiles/slurm", *QUICK, *arguments)
+        return self.process
 
-    def snakemake(self, *arguments: str, ok: bool = True) -> str:
-        return self.workspace.run(*self.command(*arguments), ok=ok)
+    def snakemake(self, *arguments: str) -> str:
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=800)
+        assert process.returncode == 0, output[-6000:]
+        return output
+
+    def close(self) -> None:
+        """Leave the cluster idle, whatever became of the test."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.cluster.run("scancel", "--state=PENDING", "--me")
+        self.cluster.run("scancel", "--me")
+        wait_for(lambda: not self.cluster.run("squeue", "--noheader"))
 
     def hold(self, address: str) -> None:
         """The stage's body waits until it is let go."""
@@ -98,9 +112,11 @@ def memory_mb(job: dict[str, str]) -> int:
 
 
 @pytest.fixture
-def new_project(cluster, tmp_path) -> OnCluster:
+def new_project(cluster, tmp_path):
     """Stand-in stages of the smoke preset; nothing run yet."""
-    return OnCluster(make_workspace(tmp_path / "project"), cluster)
+    found = OnCluster(make_workspace(tmp_path / "project"), cluster)
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +131,8 @@ def table_made_here(tmp_path_factory) -> Workspace:
 
 
 @pytest.fixture
-def project(cluster, table_made_here, tmp_path) -> OnCluster:
+def project(cluster, table_made_here, tmp_path):
     """A copy of the project that was run here, free to be changed."""
-    return OnCluster(table_made_here.copy(tmp_path / "project"), cluster)
+    found = OnCluster(table_made_here.copy(tmp_path / "project"), cluster)
+    yield found
+    found.close()

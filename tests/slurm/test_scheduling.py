@@ -49,7 +49,7 @@ def undisturbed(project: OnCluster, tmp_path) -> bytes:
 def start_and_wait(project: OnCluster):
     """Snakemake with its first job running; the job goes on only when it is let go."""
     project.hold(SAMPLE)
-    process = project.workspace.popen(*project.command("reports/table3.csv"))
+    process = project.start("reports/table3.csv")
     project.wait_until_runs(SAMPLE)
     return process
 
