@@ -22,7 +22,7 @@ stale_jobs = set()
 try:
     if workflow.is_main_process:
         params_file = load_params(Path(workflow.basedir) / "params.yaml")
-        ledger = rules_of.open_ledger(workflow.basedir, params_file)
+        ledger = rules_of.open_ledger(workflow.basedir, params_file, elsewhere)
         stale_jobs = rules_of.mark_stale(ledger, params_file)
     else:
         ledger = Ledger(workflow.basedir, locked=not elsewhere)

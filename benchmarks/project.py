@@ -12,6 +12,8 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline import presets, tracking  # noqa: E402
 
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # for what they start
+
 
 def clone(folder: Path, preset: str, changes: dict | None = None) -> Path:
     """A clone of the committed project in ``folder`` with a preset and an overlay of it."""
@@ -24,10 +26,9 @@ def clone(folder: Path, preset: str, changes: dict | None = None) -> Path:
 
 def seconds(folder: Path, *command: str) -> float:
     """Wall time of a command in ``folder``; its output goes to command.log beside it. Raises where it fails."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     started = time.monotonic()
     with (folder.parent / "command.log").open("a") as log:
-        subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
+        subprocess.run(command, cwd=folder, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT, check=True)
     return time.monotonic() - started
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from pipeline import tracking
 from pipeline.devices import choose_device
 from pipeline.engine import receipts
+from pipeline.engine.journal import note
 from pipeline.engine.ledger import Ledger, StageEntry
 from pipeline.engine.parts import WHOLE, Parts, Shard, flush, link
 from pipeline.engine.processes import die_with_parent, wait_for_lock
@@ -61,6 +62,7 @@ INFRASTRUCTURE = frozenset(
         "errors",
         "tracking",
         "devices",
+        "engine/journal",
         "engine/ledger",
         "engine/parts",
         "engine/processes",
@@ -232,6 +234,7 @@ def _run_job(job: Job) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         with _disk_full_explained(entry.address):
             if not _taken_back(job, stage):
+                note(root, "begun", entry.address, key.digest)
                 _run_body(job.module, stage)
                 for staging, final in zip(stagings, finals, strict=True):  # all before one gets its name
                     require_written(staging, final, entry.address)
@@ -240,6 +243,7 @@ def _run_job(job: Job) -> None:
             for staging, final in zip(stagings, finals, strict=True):
                 publish(staging, final, entry.address)
         receipts.write_receipt(ledger, entry, key, ledger.hashes(entry, "outputs"))
+        note(root, "done", entry.address, key.digest)
         _forget_others(stage.state_dir)
         status = "FINISHED"
     finally:
@@ -284,6 +288,7 @@ def _taken_back(job: Job, stage: Stage) -> bool:
     for number, staging in enumerate(stage.outputs):
         link(kept / str(number), staging)
     log.info("an earlier run had finished this; its outputs are taken")
+    note(job.ledger.root, "taken", job.entry.address, stage.state_dir.name)
     return True
 
 

@@ -205,19 +205,33 @@ class Ledger:
         self.repo.commit(entry.address, force=True, relink=False)
 
     def settled(self, entry: StageEntry) -> bool:
-        """Whether DVC would not run the job's command now: nothing has changed, or its run cache has the result."""
+        """Whether DVC would not run the job's command now: nothing has changed, or its run cache has the result.
+
+        Afterwards the ledger knows this job's inputs as they are now, and no longer what dvc.lock says of it.
+        """
+        with self.repo.lock:
+            return not self._stage(entry).changed() or self.cached(entry)
+
+    def cached(self, entry: StageEntry) -> bool:
+        """Whether DVC's run cache has the result of a job as it is now. Changes the ledger as ``settled`` does."""
         from dvc.stage.cache import RunCacheNotFoundError
+        from dvc_data.hashfile.hash_info import HashInfo
 
         stage = self._stage(entry)
-        with self.repo.lock:
-            if not stage.changed():
-                return True
-            stage.save_deps()
-            try:
-                self.repo.stage_cache.restore(stage, dry=True)
-            except RunCacheNotFoundError:
-                return False
+        if not all(dep.exists for dep in stage.deps):
+            return False
+        stage.save_deps()
+        for out in stage.outs:  # else DVC takes dvc.lock's outputs for those of the new inputs
+            out.hash_info = HashInfo()
+        try:
+            self.repo.stage_cache.restore(stage, dry=True)
+        except RunCacheNotFoundError:
+            return False
         return True
+
+    def restore(self, entry: StageEntry) -> None:
+        """Put a ``cached`` result back in its place, and into dvc.lock."""
+        self.repo.reproduce(entry.address, single_item=True)
 
 
 def _words(found: list) -> list[str]:

@@ -119,13 +119,28 @@ def _with_wildcard(path: str, key: str | None) -> str:
     return path.replace(key, "{key}") if key else path
 
 
-def open_ledger(root: Path, params: Params) -> Ledger:
-    """The ledger, with what was done without DVC entered, and the state that nobody needs any more removed."""
+def open_ledger(root: Path, params: Params, elsewhere: bool = False) -> Ledger:
+    """The ledger, with what was done without DVC entered, and the state that nobody needs any more removed.
+
+    ``elsewhere``: jobs will run where DVC is not asked, so that what its run cache has is put back now.
+    """
     ledger = Ledger(root)
     if commit_receipts(ledger, params):
         ledger = Ledger(root)
+    while elsewhere and _restore(ledger):
+        ledger = Ledger(root)
     sweep(ledger)
     return ledger
+
+
+def _restore(ledger: Ledger) -> bool:
+    """Put back what DVC's run cache has of stale jobs that rest on nothing stale; whether there was any."""
+    stale = ledger.stale()
+    ready = [entry for entry in ledger.in_order() if entry.address in stale and not ledger.upstream(entry) & stale]
+    found = [entry for entry in ready if ledger.cached(entry)]
+    for entry in found:
+        ledger.restore(entry)
+    return bool(found)
 
 
 def mark_stale(ledger: Ledger, params: Params) -> set[str]:
