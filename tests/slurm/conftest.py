@@ -121,9 +121,9 @@ def new_project(cluster, tmp_path):
 
 @pytest.fixture(scope="session")
 def table_made_here(tmp_path_factory) -> Workspace:
-    """The same project, run to table3 by Snakemake on this machine, and committed to git."""
+    """The same project, run to table3 by DVC on this machine, and committed to git."""
     workspace = make_workspace(tmp_path_factory.mktemp("here") / "project")
-    workspace.snakemake("reports/table3.csv")
+    workspace.dvc("repro", "table3")
     workspace.executed()
     workspace.run("git", "add", "--all")
     workspace.run("git", "commit", "--quiet", "--message", "run")
