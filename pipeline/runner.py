@@ -150,7 +150,7 @@ def run_elsewhere(address: str) -> int:
     tracking.prepare_store(ledger.root)
     with wait_for_lock(receipts.lock_file(ledger.root, job.entry), log):
         key = receipts.job_key(ledger, job.entry, job.params)
-        if receipts.holds(receipts.read_receipt(ledger.root, job.entry), key.digest, ledger.root):
+        if receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest):
             log.info("done already")
         else:
             _run_job(job)
@@ -165,7 +165,7 @@ def run_shard(address: str, shard: Shard, elsewhere: bool) -> int:
     with wait_for_lock(receipts.lock_file(ledger.root, job.entry, str(shard)), log):
         _require_inputs(job)
         key = receipts.job_key(ledger, job.entry, job.params)
-        done = receipts.holds(receipts.read_receipt(ledger.root, job.entry), key.digest, ledger.root)
+        done = receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest)
         if done or (not elsewhere and ledger.settled(job.entry)):
             log.info("nothing to do: the stage has its result")
         else:
