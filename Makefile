@@ -1,4 +1,4 @@
-# make table3 | plan | clean-old | test | browser | smoke | lint | ui
+# make table3 | plan | clean-old | test | browser | smoke | slurm | lint | ui
 SHELL := /bin/bash
 PYTHON ?= python3
 LOCK ?= envs/requirements-cpu.lock
@@ -7,7 +7,7 @@ JOBS ?= 2
 VENV := .venv
 RUN := . $(VENV)/bin/activate &&
 
-.PHONY: table3 plan clean-old test browser smoke lint ui
+.PHONY: table3 plan clean-old test browser smoke slurm lint ui
 
 $(VENV)/.ready: $(LOCK)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -26,7 +26,7 @@ clean-old: $(VENV)/.ready
 	$(RUN) python -m pipeline clean-old $(if $(YES),--yes)
 
 test: $(VENV)/.ready
-	$(RUN) OMP_NUM_THREADS=1 pytest -n $(JOBS) -m "not browser and not smoke" $(ARGS)
+	$(RUN) OMP_NUM_THREADS=1 pytest -n $(JOBS) -m "not browser and not smoke and not slurm and not server" $(ARGS)
 
 browser: $(VENV)/.ready
 	$(RUN) pytest -m browser $(ARGS)
@@ -39,3 +39,6 @@ ui: $(VENV)/.ready
 
 smoke: $(VENV)/.ready
 	$(RUN) pytest -m smoke $(ARGS)
+
+slurm: $(VENV)/.ready
+	$(RUN) OMP_NUM_THREADS=1 pytest -m "slurm or server" $(ARGS)

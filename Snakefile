@@ -111,7 +111,7 @@ for spec in rules_of.rule_specs(ledger):
             "envs/pipeline.yaml"
         threads: spec.meta["threads"]
         resources:
-            mem_mb=spec.meta["mem_mb"],
+            mem_mb=rules_of.memory(spec),
             runtime=spec.meta["minutes"],
             gpu=spec.gpus(of_shard=False),
         params:
@@ -138,7 +138,7 @@ for spec in rules_of.rule_specs(ledger):
                 "envs/pipeline.yaml"
             threads: spec.meta["threads"]
             resources:
-                mem_mb=spec.meta["mem_mb"],
+                mem_mb=rules_of.memory(spec),
                 runtime=spec.meta["minutes"],
                 gpu=spec.gpus(of_shard=True),
             params:

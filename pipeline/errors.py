@@ -3,3 +3,9 @@
 
 class PipelineError(Exception):
     """A problem with input, parameters or state that the user can mend; shown without a traceback."""
+
+
+def one_line(error: Exception) -> str:
+    """What an error of a library says, in one line without number or path."""
+    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]

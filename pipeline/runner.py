@@ -32,6 +32,7 @@ from pipeline.errors import PipelineError
 from pipeline.params.declared import Declared
 from pipeline.params.evaluation import Runtime
 from pipeline.params.file import Params, load_params
+from pipeline.urls import is_url
 
 log = logging.getLogger("pipeline")
 
@@ -60,6 +61,7 @@ INFRASTRUCTURE = frozenset(
         "params/released",
         "params/trainings",
         "errors",
+        "urls",
         "tracking",
         "devices",
         "engine/journal",
@@ -81,7 +83,7 @@ class Stage:
     args: argparse.Namespace
     params: Declared
     runtime: Runtime
-    inputs: list[Path]
+    inputs: list[Path | str]  # str: a URL
     outputs: list[Path]
     state_dir: Path
     parts: Parts
@@ -118,7 +120,7 @@ class Job:
             args=self.args,
             params=Declared(self.params, entry.params, entry.address),
             runtime=self.params.runtime,
-            inputs=[root / path for path in entry.inputs],
+            inputs=[path if is_url(path) else root / path for path in entry.inputs],
             outputs=outputs,
             state_dir=state,
             parts=Parts(state / "parts", shard),
@@ -148,7 +150,7 @@ def run_elsewhere(address: str) -> int:
     tracking.prepare_store(ledger.root)
     with wait_for_lock(receipts.lock_file(ledger.root, job.entry), log):
         key = receipts.job_key(ledger, job.entry, job.params)
-        if receipts.holds(receipts.read_receipt(ledger.root, job.entry), key.digest, ledger.root):
+        if receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest):
             log.info("done already")
         else:
             _run_job(job)
@@ -163,7 +165,7 @@ def run_shard(address: str, shard: Shard, elsewhere: bool) -> int:
     with wait_for_lock(receipts.lock_file(ledger.root, job.entry, str(shard)), log):
         _require_inputs(job)
         key = receipts.job_key(ledger, job.entry, job.params)
-        done = receipts.holds(receipts.read_receipt(ledger.root, job.entry), key.digest, ledger.root)
+        done = receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest)
         if done or (not elsewhere and ledger.settled(job.entry)):
             log.info("nothing to do: the stage has its result")
         else:
@@ -206,7 +208,7 @@ def _open_job(module, args, ledger: Ledger, entry: StageEntry) -> Job:
 
 
 def _require_inputs(job: Job) -> None:
-    missing = [path for path in job.entry.inputs if not (job.ledger.root / path).exists()]
+    missing = [path for path in job.entry.inputs if not is_url(path) and not (job.ledger.root / path).exists()]
     if missing:
         address = job.entry.address
         raise PipelineError(f"{address} needs {', '.join(missing)}; `dvc repro {address}` makes what is missing")

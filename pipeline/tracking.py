@@ -27,12 +27,13 @@ log = logging.getLogger(__name__)
 
 EXPERIMENT = "cond-image-leakage"
 GO_ON_WITHOUT = "mend it, name another store in MLFLOW_TRACKING_URI, or go on without records: PIPELINE_TRACKING=off"
+PATIENCE_SECONDS = 30  # for an answer: a server with many jobs is slow, one that is not there refuses at once
 # Read by mlflow when it is imported: nothing phones home, and a dead server is noticed in seconds.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(PATIENCE_SECONDS),
     "GIT_PYTHON_REFRESH": "quiet",
 }
 MAX_PARAM, MAX_TAG, MAX_BATCH = 5900, 4900, 90
@@ -96,10 +97,7 @@ def prepare_store(root: Path) -> None:
         if stamp.exists() and stamp.read_text() == wanted:
             return
         try:
-            client = _client(root)
-            if client.get_experiment_by_name(EXPERIMENT) is None:
-                local = uri.startswith("sqlite:")
-                client.create_experiment(EXPERIMENT, (root / "mlartifacts").resolve().as_uri() if local else None)
+            _make_experiment(_client(root), (root / "mlartifacts").resolve() if uri.startswith("sqlite:") else None)
         except Exception as error:
             raise PipelineError(
                 f"the MLflow store {_safe(uri)} cannot be used ({_first_line(error)}); {GO_ON_WITHOUT}"
@@ -107,9 +105,20 @@ def prepare_store(root: Path) -> None:
         stamp.write_text(wanted)
 
 
+def _make_experiment(client, artifacts: Path | None) -> None:
+    """Once, whoever comes first; another clone may do so at the same moment."""
+    if client.get_experiment_by_name(EXPERIMENT) is not None:
+        return
+    try:
+        client.create_experiment(EXPERIMENT, artifacts.as_uri() if artifacts else None)
+    except Exception:
+        if client.get_experiment_by_name(EXPERIMENT) is None:
+            raise
+
+
 def _check_server(uri: str) -> None:
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PATIENCE_SECONDS):
             return
     except urllib.error.HTTPError:
         return  # it answers; whether it lets us in shows below

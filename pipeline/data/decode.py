@@ -1,5 +1,8 @@
-"""From a video file to clips: which frames, decoded with decord, resized and cropped."""
+"""From a video file to clips: which frames, resized and cropped, encoded again."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pipeline.data.frames import DECODER, NotAVideo, Undecodable, Video
+from pipeline.data.storage import File
+from pipeline.errors import one_line
 from pipeline.seeding import numpy_generator
 
 TRANSFORM = "short side INTER_AREA or INTER_CUBIC, centre crop, 1"
@@ -65,79 +71,96 @@ def choose_windows(rule: ClipRule, id: str, total: int, native_fps: float) -> li
 
 def resize_and_crop(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 (F, H, W, 3) -> (F, height, width, 3): scaled to cover, then cut from the centre."""
-    scale = max(height / frames.shape[1], width / frames.shape[2])
-    size = (max(width, round(frames.shape[2] * scale)), max(height, round(frames.shape[1] * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    if (size[1], size[0]) != frames.shape[1:3]:
-        frames = np.stack([cv2.resize(frame, size, interpolation=how) for frame in frames])
+    return np.stack([_fitted(frame, height, width) for frame in frames])
+
+
+def _fitted(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """One frame of ``resize_and_crop``; a view."""
+    scale = max(height / frame.shape[0], width / frame.shape[1])
+    size = (max(width, round(frame.shape[1] * scale)), max(height, round(frame.shape[0] * scale)))
+    if (size[1], size[0]) != frame.shape[:2]:
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        frame = cv2.resize(frame, size, interpolation=how)
     top, left = (size[1] - height) // 2, (size[0] - width) // 2
-    return np.ascontiguousarray(frames[:, top : top + height, left : left + width])
+    return frame[top : top + height, left : left + width]
 
 
-def open_source(path: Path) -> None:
-    """Raise Reject for a file that is missing or empty."""
-    if not path.is_file():
-        raise Reject("missing", "there is no such file")
-    if path.stat().st_size == 0:
-        raise Reject("empty", "the file has no bytes")
+@contextmanager
+def opened(source: Path | File) -> Iterator[Path]:
+    """A source as a local file with something in it. Raises Reject where it is missing, empty or cannot be fetched.
 
-
-def decode_video(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
-    """The clips of one video as rows of the schema, without listing fields. Raises Reject."""
-    import decord
-
-    open_source(path)
+    Raises PipelineError where its whole folder is gone: before, and after whatever went wrong with the file.
+    """
     try:
-        reader = decord.VideoReader(str(path), num_threads=1)
-        total, native_fps = len(reader), float(reader.get_avg_fps())
-    except Exception as error:  # decord raises RuntimeError and its own kinds
-        raise Reject("not_a_video", _short(error)) from None
-    if rule.check == "whole":
-        _check_whole(path)
-    if not 0 < native_fps < 1000:
-        raise Reject("not_a_video", f"its frame rate is {native_fps}")
-    places = choose_windows(rule, id, total, native_fps)
-    numbers = [[place["start"] + place["stride"] * k for k in range(rule.frames)] for place in places]
+        with source.local() if isinstance(source, File) else nullcontext(source) as path:
+            if not path.is_file():
+                raise Reject("missing", "there is no such file")
+            if path.stat().st_size == 0:
+                raise Reject("empty", "the file has no bytes")
+            yield path
+    except (Reject, OSError) as problem:
+        if isinstance(source, File):
+            source.folder.require()
+        if isinstance(problem, Reject) or problem.errno == errno.ENOSPC:
+            raise
+        raise Reject("unreadable", one_line(problem)) from None
+
+
+def decode_video(source: Path | File, id: str, rule: ClipRule) -> list[dict[str, Any]]:
+    """The clips of one video as rows of the schema, without listing fields. Raises as ``opened`` does."""
+    with opened(source) as path:
+        return _clips_of(path, id, rule)
+
+
+def _clips_of(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
+    whole = rule.check == "whole"
     try:
-        frames = _read(reader, {number for window in numbers for number in window})
-    except Exception as error:
-        raise Reject("undecodable", _short(error)) from None
-    version = f"decord {decord.__version__}"
+        with Video(path) as video:
+            native_fps = float(video.rate or 0)
+            if not 0 < native_fps < 1000:
+                raise Reject("not_a_video", f"its frame rate is {native_fps}")
+            try:
+                places = choose_windows(rule, id, video.total, native_fps)
+            except Reject:
+                if whole:  # a short file may be one that was cut off: that is the reason then
+                    video.read((), whole)
+                raise
+            numbers = [[place["start"] + place["stride"] * k for k in range(rule.frames)] for place in places]
+            frames = video.read((number for window in numbers for number in window), whole)
+    except NotAVideo as error:
+        raise Reject("not_a_video", one_line(error)) from None
+    except Undecodable as error:
+        raise Reject("undecodable", one_line(error)) from None
+    sizes = {frame.shape for frame in frames.values()}
+    if len(sizes) > 1:
+        raise Reject("undecodable", f"its pictures have several sizes: {sorted(size[:2] for size in sizes)}")
     return [
-        _row(np.stack([frames[number] for number in window]), rule, place, native_fps, version)
+        _row([frames[number] for number in window], rule, place, native_fps, DECODER)
         for window, place in zip(numbers, places, strict=True)
     ]
 
 
-def _read(reader, wanted: set[int]) -> dict[int, np.ndarray]:
-    """Frames by number, read one after another from the first: after a seek decord gives other frames in AVI files."""
-    frames = {}
-    for number in range(max(wanted) + 1):
-        frame = reader.next()
-        if number in wanted:
-            frames[number] = frame.asnumpy()
-    return frames
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """uint8 RGB (H, W, 3). Raises Reject."""
-    open_source(path)
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+def read_picture(source: Path | File) -> np.ndarray:
+    """uint8 RGB (H, W, 3). Raises as ``opened`` does."""
+    with opened(source) as path:
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise Reject("not_a_picture", "OpenCV cannot read it")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def decode_picture(path: Path, id: str, rule: ClipRule) -> list[dict[str, Any]]:
+def decode_picture(source: Path | File, id: str, rule: ClipRule) -> list[dict[str, Any]]:
     """A picture as a clip of one frame. Raises Reject."""
-    frames = read_picture(path)[None]
+    frames = [read_picture(source)]
     place = {"start": 0, "stride": 1, "requested": 1, "window": 0}
     return [{**_row(frames, rule, place, 0.0, f"opencv {cv2.__version__}"), "fps": rule.fps}]
 
 
-def _row(frames: np.ndarray, rule: ClipRule, place: dict, native_fps: float, decoder: str) -> dict[str, Any]:
+def _row(frames: list[np.ndarray], rule: ClipRule, place: dict, native_fps: float, decoder: str) -> dict[str, Any]:
     from pipeline.data.schema import encode_frames
 
+    # one by one: a clip at full size is copied nowhere
+    fitted = (_fitted(frame, rule.height, rule.width) for frame in frames)
     return {
         "native_fps": native_fps,
         "fps": native_fps / place["stride"],
@@ -145,30 +168,9 @@ def _row(frames: np.ndarray, rule: ClipRule, place: dict, native_fps: float, dec
         "requested_stride": place["requested"],
         "start_frame": place["start"],
         "window": place["window"],
-        "source_height": frames.shape[1],
-        "source_width": frames.shape[2],
-        "frames": encode_frames(resize_and_crop(frames, rule.height, rule.width), rule.codec, rule.quality),
+        "source_height": frames[0].shape[0],
+        "source_width": frames[0].shape[1],
+        "frames": encode_frames(fitted, rule.codec, rule.quality),
         "decoder": decoder,
         "transform": TRANSFORM,
     }
-
-
-def _check_whole(path: Path) -> None:
-    """Decode every frame; decord can pass over damage that lies outside of a window."""
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            for number, frame in enumerate(container.decode(stream)):
-                if frame.is_corrupt:
-                    raise Reject("undecodable", f"frame {number} is damaged")
-    except (av.error.FFmpegError, IndexError) as error:
-        raise Reject("undecodable", _short(error)) from None
-
-
-def _short(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text.rsplit("/", 1)[-1][:200] if "Check failed" not in text else "the decoder failed: damaged data"

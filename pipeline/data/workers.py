@@ -7,6 +7,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from pipeline.engine.processes import die_with_parent
+from pipeline.errors import PipelineError
 
 LOST = object()  # the answer to a task that took its worker with it
 
@@ -18,7 +19,11 @@ def _serve(function: Callable, connection: Connection) -> None:
             task = connection.recv()
         except EOFError:
             return
-        connection.send(function(task))
+        try:
+            answer = function(task)
+        except PipelineError as error:  # the same for every task: a data folder that is gone
+            answer = error
+        connection.send(answer)
 
 
 class _Worker:
@@ -43,6 +48,7 @@ class _Worker:
 def map_in_order(function: Callable, tasks: Iterable, workers: int, seconds: float) -> Iterator[tuple[Any, Any]]:
     """(task, answer) in the order of ``tasks``; the answer is LOST where the worker died or took over ``seconds``.
 
+    A PipelineError of a task is raised at once, whatever waits.
     At most four tasks a worker are under way or waiting to be handed on, so memory is bounded.
     """
     context = multiprocessing.get_context("spawn")
@@ -86,10 +92,13 @@ def _collect(busy: list[_Worker], pool: list[_Worker], answers: dict[int, Any]) 
         lost = worker.connection not in ready and time.monotonic() > worker.deadline
         if worker.connection in ready:
             try:
-                answers[worker.number] = worker.connection.recv()
-                worker.number = None
+                answer = worker.connection.recv()
             except (EOFError, OSError):
                 lost = True
+            else:
+                if isinstance(answer, PipelineError):
+                    raise answer
+                answers[worker.number], worker.number = answer, None
         if lost:
             answers[worker.number] = LOST
             worker.end()

@@ -6,6 +6,7 @@ DVC's lock does not reach, it is the stage's plain command, and leaves a receipt
 
 import argparse
 import os
+import socket
 import sys
 
 from pipeline.engine.processes import die_with_parent
@@ -20,6 +21,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--elsewhere", action="store_true", help="on another host than the ledger's: leave a receipt")
     args = parser.parse_args(arguments)
     die_with_parent()
+    print(f"{args.address} on {socket.gethostname()}", flush=True)
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
     os.environ["PIPELINE_ENGINE"] = "snakemake"
     if not (args.shard or args.elsewhere):

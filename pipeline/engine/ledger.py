@@ -3,6 +3,7 @@
 Snakemake, the runner and the tests use this; nothing else looks into dvc.yaml.
 """
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
+from pipeline.urls import is_url
 
 CODE_ROOTS = ("pipeline",)
 
@@ -43,6 +45,7 @@ class Ledger:
     def __init__(self, root: Path | str = ".", locked: bool = True):
         os.environ.setdefault("DVC_NO_ANALYTICS", "1")
         from dvc.exceptions import DvcException, NotDvcRepoError
+        from dvc.fs import RemoteMissingDepsError
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
@@ -57,6 +60,8 @@ class Ledger:
                 hint = "without git, tell DVC so once: dvc config --local core.no_scm true"
                 raise PipelineError(f"{error}; {hint}") from None
             raise PipelineError(f"dvc.yaml or params.yaml cannot be read: {error}") from None
+        except RemoteMissingDepsError as error:
+            raise PipelineError(f"an input of params.yaml lies behind a URL: {error}; pip install it") from None
         self.root = Path(self.repo.root_dir)
 
     @cached_property
@@ -67,12 +72,18 @@ class Ledger:
     def _relative(self, path: str) -> str:
         return os.path.relpath(path, self.root)
 
+    def _place(self, item) -> str:
+        """Where an input or output lies: a path from the root, or the URL as params.yaml has it."""
+        return (
+            str(item.def_path) if is_url(item.def_path) and item.protocol != "local" else self._relative(item.fs_path)
+        )
+
     def _entry(self, stage) -> StageEntry:
         from dvc.dependency.param import ParamsDependency
 
         name, _, key = stage.name.partition("@")
         params = [key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params]
-        paths = [self._relative(dep.fs_path) for dep in stage.deps if not isinstance(dep, ParamsDependency)]
+        paths = [self._place(dep) for dep in stage.deps if not isinstance(dep, ParamsDependency)]
         code = [path for path in paths if Path(path).parts[0] in CODE_ROOTS]
         return StageEntry(
             name=name,
@@ -109,7 +120,9 @@ class Ledger:
         return {output: entry for entry in self.entries.values() for output in entry.outputs}
 
     def upstream_paths(self, path: str) -> list[str]:
-        """The outputs that make up an input: itself, the folder it lies in, or all that lie in it."""
+        """The outputs that make up an input: itself, the folder it lies in, or all that lie in it; of a URL nothing."""
+        if is_url(path):
+            return []
         owner = self.producer(path)
         if owner:
             parents = [output for output in owner.outputs if Path(path).is_relative_to(output)]
@@ -155,7 +168,7 @@ class Ledger:
         candidates = stage.outs if kind == "outputs" else stage.deps
         found = {}
         for item in candidates:
-            path = self._relative(item.fs_path)
+            path = self._place(item)
             if path in wanted and item.exists:
                 found[path] = str(item.get_hash().value)
         return found
@@ -192,6 +205,10 @@ class Ledger:
     def unused_cache(self) -> tuple[int, int]:
         """Files in DVC's cache that no job of dvc.yaml, as it is now, needs, and their bytes."""
         used = {str(item.value) for found in self.repo.used_objs().values() for item in found}
+        for out in (out for stage in self._stages for out in stage.outs if not out.use_cache and out.exists):
+            path = Path(out.fs_path)  # DVC's run cache holds a copy of what git keeps
+            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+            used |= {str(out.hash_info.value), *(hashlib.md5(file.read_bytes()).hexdigest() for file in files)}
         odb = self.repo.cache.local
         sizes = [odb.fs.size(odb.oid_to_path(name)) for name in odb.all() if name not in used]
         return len(sizes), sum(sizes)

@@ -95,6 +95,11 @@ def _rule_spec(name: str, patterns: list[str], entries: dict[str, StageEntry]) -
     )
 
 
+def memory(spec: RuleSpec):
+    """Memory of a rule's jobs as a function for Snakemake, MB: a job that is tried again gets more."""
+    return lambda wildcards, attempt: spec.meta["mem_mb"] * attempt
+
+
 def in_report(root: Path, stage: str, path: str) -> dict | None:
     """How ``snakemake --report`` shows an output, as arguments of its ``report()``; None where it does not.
 

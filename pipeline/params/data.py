@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipeline.params.base import Group, Positive, PositiveFloat
+from pipeline.urls import why_not_recorded
 
 
 class World(Group):
@@ -52,10 +53,19 @@ class Columns(Group):
     folder: str | None
 
 
+def _recorded(place: str) -> str:
+    if problem := why_not_recorded(place):
+        raise ValueError(problem)
+    return place
+
+
+Place = Annotated[str, AfterValidator(_recorded)]  # a local path, or a URL of which DVC can keep a record
+
+
 class ClipSet(Group):
     layout: Literal["webvid", "ucf101", "imagebench"]
-    listing: str  # path of the csv or split file
-    videos: str  # path of the folder
+    listing: Place  # of the csv or split file
+    videos: Place  # of the folder
     columns: Columns
     frame_rule: Annotated[UniformStride | FixedFps, Field(discriminator="kind")]
     windows: Positive  # clips a video

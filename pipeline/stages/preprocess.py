@@ -15,10 +15,11 @@ def make_parts(stage) -> int:
     from pipeline.data.listings import read_listing
     from pipeline.data.preprocess import make_parts
     from pipeline.data.rules import clip_rule
+    from pipeline.data.storage import folder_at
 
     name = stage.args.set
     clips, spec = stage.params.clips, stage.params.clip_sets[name]
-    listing, videos = stage.inputs
+    listing, videos = stage.inputs[0], folder_at(stage.inputs[1], f"clip_sets.{name}.videos")
     rows = read_listing(spec.layout, listing, videos, spec.columns, f"clip_sets.{name}")
     return make_parts(
         (row for row in rows if spec.limit is None or row.number < spec.limit),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import PipelineError
 from pipeline.params.file import Params, load_params
 from pipeline.tools.project import PARAMS
 
@@ -43,12 +44,17 @@ def run(arguments: list[str]) -> int:
 
 
 def _data(params: Params) -> Iterator[Finding]:
+    from pipeline.data.storage import exists
+
     world = Path("data/world")
     for name, spec in params.clip_sets.items():
-        for path in (Path(spec.listing), Path(spec.videos)):
-            if world in path.parents:
+        for place in (spec.listing, spec.videos):
+            if world in Path(place).parents:
                 continue
-            yield Finding(path.exists(), f"clip_sets.{name}: {path}")
+            try:
+                yield Finding(exists(place, f"clip_sets.{name}"), f"clip_sets.{name}: {place}")
+            except PipelineError as error:  # a server that does not answer
+                yield Finding(False, str(error))
     if any(world in Path(spec.listing).parents for spec in params.clip_sets.values()):
         yield Finding(True, f"{world}: made by the pipeline itself")
 

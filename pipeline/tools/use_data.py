@@ -7,6 +7,7 @@ from pipeline import presets
 from pipeline.errors import PipelineError
 from pipeline.params.file import load_params
 from pipeline.tools.project import PARAMS
+from pipeline.urls import is_url
 
 
 def run(arguments: list[str]) -> int:
@@ -35,7 +36,7 @@ def run(arguments: list[str]) -> int:
     tree = presets.read(PARAMS)
     for name in ("webvid", "ucf101", "imagebench"):
         for path in getattr(args, name) or []:
-            if not Path(path).exists():
+            if not is_url(path) and not Path(path).exists():
                 raise PipelineError(f"--{name}: {path} does not exist")
     if args.webvid:
         parts = [part or None for part in args.columns.split(",")]

@@ -42,9 +42,11 @@ def encode(
 
 
 def decode_all(path: Path) -> np.ndarray:
-    """Every frame by PyAV: the reference that shares no code with the pipeline's decoder."""
-    with av.open(str(path)) as file:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+    """Every frame by decord, one after another: the reference that shares no code with the pipeline's decoder."""
+    import decord  # not before OpenCV: it brings a zlib of its own, with which OpenCV cannot write PNG
+
+    reader = decord.VideoReader(str(path), num_threads=1)
+    return np.stack([reader.next().asnumpy() for _ in range(len(reader))])
 
 
 def clip_rule(**changes) -> ClipRule:

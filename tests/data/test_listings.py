@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.data import listings
 from pipeline.data.decode import decode_picture
 from pipeline.data.listings import class_caption, read_listing
 from pipeline.data.schema import decode_frames
@@ -166,6 +167,45 @@ def test_picture_without_prompt_and_prompt_without_picture_are_both_accounted_fo
         (1, "a.png", "no_prompt"),
         (2, "b.JPG", "no_prompt"),
     ]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_shards_that_each_look_at_their_own_rows_see_what_one_reader_sees(tmp_path, videos, make, shards):
+    """Rows of others come too, unlooked at, and count for duplicates."""
+    (videos / "out").symlink_to(tmp_path)
+    rows = [[str(number % 7), "", "", "out" if number == 5 else "p", "x"] for number in range(9)]
+    listing = make.write_csv(tmp_path / "a.csv", HEADER, [*rows, ["../up", "", "", "", "x"]])
+    whole = read("webvid", listing, videos, make.webvid)
+    assert [row.problem and row.problem[0] for row in whole[5:]] == [
+        "unsafe_path", None, "duplicate_id", "duplicate_id", "unsafe_path",
+    ]  # fmt: skip
+    for shard in range(shards):
+        mine = lambda number, shard=shard: number % shards == shard  # noqa: E731
+        part = list(read_listing("webvid", listing, videos, make.webvid, "clip_sets.own", mine))
+        assert [row.number for row in part] == [row.number for row in whole]
+        assert [row for row in part if mine(row.number)] == [row for row in whole if mine(row.number)]
+
+
+def test_paths_of_rows_that_are_not_wanted_cost_no_system_call(tmp_path, videos, make, monkeypatch):
+    listing = make.write_csv(tmp_path / "a.csv", HEADER, [[str(number), "", "", "p", "x"] for number in range(50)])
+    looked_at = []
+    monkeypatch.setattr(listings, "_unsafe", lambda root, source: looked_at.append(source))
+    rows = list(read_listing("webvid", listing, videos, make.webvid, "x", lambda number: number in (3, 40)))
+    assert len(rows) == 50 and looked_at == ["p/3.mp4", "p/40.mp4"]
+
+
+def test_two_ids_that_share_a_hash_are_no_duplicates(tmp_path, videos, make):
+    """Hashes only say where to look."""
+
+    class Id(str):
+        def __hash__(self):
+            return 7
+
+    rows = [listings.Row(number, Id(id), id, "") for number, id in enumerate(("a", "b", "a"))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(listings.LAYOUTS, "webvid", lambda *_: iter(rows))
+        found = read("webvid", make.write_csv(tmp_path / "a.csv", HEADER, []), videos, make.webvid)
+    assert [row.problem and row.problem[0] for row in found] == [None, None, "duplicate_id"]
 
 
 def test_reading_is_lazy(tmp_path, videos, make):

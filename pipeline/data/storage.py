@@ -1,0 +1,189 @@
+"""Where a clip set's listing and files lie: in a local folder, or behind any URL that fsspec opens.
+
+A file of a folder is used as a local one: where it lies, or fetched for the time of its use. A folder that is gone or
+does not answer is an error of its own; without that, every file of it would count as missing.
+"""
+
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from pipeline.errors import PipelineError, one_line
+from pipeline.urls import is_url
+
+PAUSES = (0.5, 2.0, 8.0)  # seconds before a fetch that failed is tried again
+HTTP = ("http://", "https://")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of files; plain values, it travels to worker processes. ``folder / name`` is a File."""
+
+    place: str  # path or URL
+    key: str  # of params.yaml, for messages
+
+    def __truediv__(self, name: str) -> "File":
+        return File(self, name)
+
+    def __str__(self) -> str:
+        return self.place
+
+    def names(self) -> list[str]:
+        """Of the files in it, sorted."""
+        if not is_url(self.place):
+            return sorted(path.name for path in Path(self.place).iterdir())
+        system, path = _system(self.place, self.key)
+        try:
+            found = system.ls(path, detail=False)
+        except Exception as error:  # each protocol has its own kinds
+            raise self._gone(error) from None
+        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+
+    def require(self) -> None:
+        """Raise PipelineError where the folder is not there, or does not answer."""
+        if is_url(self.place):
+            self._require_remote()
+        else:
+            self._require_local()
+
+    def _require_local(self) -> None:
+        """A folder without entries counts as gone: that is what stays where a disk was mounted."""
+        try:
+            with os.scandir(self.place) as entries:
+                if next(entries, None) is not None:
+                    return
+        except OSError as error:
+            raise self._gone(error) from None
+        raise self._gone(OSError(errno.ENOENT, "it is empty; is its disk mounted?"))
+
+    def _require_remote(self) -> None:
+        try:
+            there = _look(self.place, self.key)
+        except Exception as error:
+            raise self._gone(error) from None
+        if not there and not self.place.startswith(HTTP):  # a web server that answers need not show its folders
+            raise self._gone(FileNotFoundError("there is nothing"))
+
+    def _gone(self, error: Exception) -> PipelineError:
+        return PipelineError(
+            f"{self.key}: {self.place} is gone or cannot be reached ({one_line(error)}); "
+            f"nothing was taken for missing: mend that and run again, finished parts stay"
+        )
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a folder, by its path in it."""
+
+    folder: Folder
+    name: str
+
+    @contextmanager
+    def local(self) -> Iterator[Path]:
+        """It as a local path, which need not exist. Raises PipelineError where the folder is gone, OSError where a file
+        that is there cannot be fetched."""
+        if not is_url(self.folder.place):
+            yield self._watched(Path(self.folder.place) / self.name)
+            return
+        with tempfile.TemporaryDirectory(prefix="fetched-") as scratch:
+            path = Path(scratch) / ("file" + Path(self.name).suffix)
+            self._fetch(path)
+            yield path
+
+    def _watched(self, path: Path) -> Path:
+        try:
+            there = path.exists()
+        except OSError:  # a handle of a file server that is gone
+            there = False
+        if not there:
+            self.folder.require()
+        return path
+
+    def _fetch(self, path: Path) -> None:
+        system, root = _system(self.folder.place, self.folder.key)
+        name = quote(self.name) if self.folder.place.startswith(HTTP) else self.name
+        for pause in (*PAUSES, None):
+            try:
+                system.get_file(f"{root.rstrip('/')}/{name}", str(path))
+                return
+            except FileNotFoundError:
+                path.unlink(missing_ok=True)
+                self.folder.require()
+                return
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                    raise
+                path.unlink(missing_ok=True)
+                if pause is None:
+                    self.folder.require()
+                    raise OSError(errno.EIO, one_line(error)) from None
+                time.sleep(pause)
+
+
+def folder_at(place: str | Path | Folder, key: str) -> Folder:
+    """The folder that ``key`` of params.yaml names."""
+    return place if isinstance(place, Folder) else Folder(str(place), key)
+
+
+def exists(place: str | Path, key: str) -> bool:
+    """Whether a file or folder is there. Raises PipelineError where a URL's server does not answer."""
+    if not is_url(place):
+        return Path(place).exists()
+    try:
+        return _look(str(place), key)
+    except PipelineError:
+        raise
+    except Exception as error:
+        raise PipelineError(f"{key}: {place} cannot be reached ({one_line(error)})") from None
+
+
+def _look(url: str, key: str) -> bool:
+    """Whether something is there now; raises the protocol's own error where its server does not answer."""
+    system, path = _system(url, key)
+    system.invalidate_cache()
+    try:
+        system.info(path)
+    except FileNotFoundError as error:
+        cause = error.__cause__  # for HTTP fsspec says "not found" of every failure
+        if url.startswith(HTTP) and cause is not None and not 400 <= getattr(cause, "status", 0) < 500:
+            raise cause from None
+        return False
+    return True
+
+
+@contextmanager
+def local_file(place: str | Path, key: str) -> Iterator[Path]:
+    """A single file as a local one: where it lies, or fetched and removed. Raises PipelineError."""
+    if not is_url(place):
+        yield Path(place)
+        return
+    system, path = _system(str(place), key)
+    with tempfile.TemporaryDirectory(prefix="fetched-") as scratch:
+        fetched = Path(scratch) / (Path(path).name or "file")
+        try:
+            with system.open(path, "rb") as source, fetched.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
+            raise PipelineError(f"{key}: {place} cannot be read ({one_line(error)})") from None
+        yield fetched
+
+
+def _system(url: str, key: str):
+    """fsspec's file system of a URL (kept by fsspec for the process) and the path in it."""
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise PipelineError(f"{key}: {url} needs a package that is not installed ({error})") from None
+    except ValueError as error:
+        raise PipelineError(f"{key}: {url} is no address that fsspec knows ({error})") from None

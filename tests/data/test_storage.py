@@ -1,0 +1,212 @@
+"""Listings and videos behind URLs, and data folders that go away: what cannot be reached is not taken for missing."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import fsspec
+import numpy as np
+import pytest
+
+from pipeline.data import storage
+from pipeline.data.decode import Reject, decode_picture, decode_video
+from pipeline.data.listings import read_listing
+from pipeline.data.preprocess import take_clips
+from pipeline.data.storage import Folder, exists, folder_at, local_file
+from pipeline.data.workers import map_in_order
+from pipeline.errors import PipelineError
+from tests.helpers.web import Server
+
+HEADER = ["videoid", "page_dir", "name"]
+KEY = "clip_sets.own.videos"
+ROWS = [["a", "page", "one"], ["gone", "page", "two"], ["b c", "page", "three"], ["empty", "page", "four"]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, make) -> Path:
+    """A listing and its videos; one name needs quoting in a URL."""
+    folder = tmp_path_factory.mktemp("data")
+    make.encode(folder / "videos/page/a.mp4", 40)
+    make.encode(folder / "videos/page/b c.mp4", 40, seed=1)
+    (folder / "videos/page/empty.mp4").touch()
+    make.write_csv(folder / "listing.csv", HEADER, ROWS)
+    return folder
+
+
+@pytest.fixture
+def server(data):
+    running = Server(data)
+    yield running
+    running.end()
+
+
+@pytest.fixture(params=["http", "file", "memory"])
+def address(request, data):
+    """The data behind a URL."""
+    if request.param == "http":
+        running = Server(data)
+        yield running.url
+        running.end()
+    elif request.param == "file":
+        yield f"file://{data}"
+    else:
+        memory = fsspec.filesystem("memory")
+        memory.put(str(data), "/kept", recursive=True)
+        yield "memory://kept"
+        memory.rm("/kept", recursive=True)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(storage, "PAUSES", (0.0, 0.0))
+
+
+def clips_of(listing, videos, make) -> list:
+    """Every row's clips, or its reason."""
+    folder = folder_at(videos, KEY)
+    rows = read_listing("webvid", listing, folder, make.webvid, "clip_sets.own")
+    return [take_clips(row, folder, make.clip_rule(), False) for row in rows]
+
+
+def test_clips_from_a_url_are_those_of_the_folder(address, data, make, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path))
+    local = clips_of(data / "listing.csv", data / "videos", make)
+    assert [answer[0] if isinstance(answer, tuple) else len(answer) for answer in local] == [1, "missing", 1, "empty"]
+    assert clips_of(f"{address}/listing.csv", f"{address}/videos", make) == local
+    assert list(tmp_path.iterdir()) == []  # what was fetched is gone
+
+
+def test_pictures_behind_a_url_are_found_without_a_listing_of_them(tmp_path, make):
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.full((40, 40, 3), 90, np.uint8))
+    listing = make.write_csv(tmp_path / "p.csv", ["image", "prompt"], [["a.png", "x"]])
+    columns = SimpleNamespace(id="image", caption="prompt", folder=None)
+    folder = Folder(f"file://{tmp_path}", KEY)
+    rows = list(read_listing("imagebench", listing, folder, columns, "clip_sets.own"))
+    assert [(row.id, row.problem and row.problem[0]) for row in rows] == [("a.png", None), ("b.png", "no_prompt")]
+    assert len(decode_picture(folder / "a.png", "a", make.clip_rule())) == 1
+
+
+@pytest.mark.parametrize("id", ["../listing", "a/../../listing", "/etc/passwd"])
+def test_paths_out_of_the_folder_are_refused_behind_a_url_too(server, make, tmp_path, id):
+    listing = make.write_csv(tmp_path / "a.csv", HEADER, [[id, "", "x"]])
+    (row,) = read_listing("webvid", listing, f"{server.url}/videos", make.webvid, "clip_sets.own")
+    assert row.problem[0] == "unsafe_path"
+
+
+@pytest.mark.parametrize("what", ["listing", "videos"])
+def test_url_without_anything_behind_it_is_named_by_its_key(server, data, make, what):
+    places = {"listing": f"{server.url}/listing.csv", "videos": f"{server.url}/videos"}
+    places[what] += "-none"
+    with pytest.raises(PipelineError, match=rf"clip_sets\.own\.{what}: http://127.*-none does not exist"):
+        list(read_listing("webvid", places["listing"], places["videos"], make.webvid, "clip_sets.own"))
+
+
+@pytest.mark.parametrize(("url", "words"), [
+    ("nosuch://x/y", "no address that fsspec knows"), ("s3://bucket/videos", "needs a package that is not installed"),
+])  # fmt: skip
+def test_protocol_that_is_not_known_or_not_installed_says_so(url, words):
+    if url.startswith("s3") and "s3fs" in fsspec.available_protocols():
+        try:
+            import s3fs  # noqa: F401
+        except ImportError:
+            pass
+        else:
+            pytest.skip("s3fs is installed")
+    with pytest.raises(PipelineError, match=rf"clip_sets\.own\.videos: {url}.*{words}"):
+        exists(url, KEY)
+
+
+# --- what goes away ---
+
+
+def test_server_that_fails_for_a_moment_is_asked_again(server, make, impatient):
+    statuses = iter([500, 503])
+    server.fails = lambda path: next(statuses, None)
+    assert len(decode_video(Folder(f"{server.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())) == 1
+    assert next(statuses, None) is None
+
+
+def test_file_that_the_server_refuses_is_a_reject_and_does_not_end_the_run(server, make, impatient):
+    server.fails = lambda path: 403 if "a.mp4" in path else None
+    with pytest.raises(Reject) as reject:
+        decode_video(Folder(f"{server.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())
+    assert reject.value.reason == "unreadable" and "403" in str(reject.value)
+
+
+def test_server_that_fails_on_everything_is_an_error_and_no_reject(server, make, impatient):
+    server.fails = lambda path: 503
+    with pytest.raises(PipelineError, match=r"clip_sets\.own\.videos: .*cannot be reached \(503"):
+        decode_video(Folder(f"{server.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())
+
+
+def test_server_that_has_ended_is_an_error_and_no_reject(data, make, impatient):
+    running = Server(data)
+    source = Folder(f"{running.url}/videos", KEY) / "page/a.mp4"
+    assert len(decode_video(source, "a", make.clip_rule())) == 1
+    running.end()
+    with pytest.raises(PipelineError, match=r"clip_sets\.own\.videos: http://127.* is gone or cannot be reached"):
+        decode_video(source, "a", make.clip_rule())
+    with pytest.raises(PipelineError, match="cannot be reached"):
+        exists(f"{running.url}/listing.csv", KEY)
+
+
+@pytest.mark.parametrize("how", ["removed", "empty", "file"])
+def test_folder_that_vanishes_is_an_error_and_no_reject(tmp_path, data, make, how):
+    """An empty folder is what stays where a disk was mounted."""
+    shutil.copytree(data / "videos", tmp_path / "videos")
+    folder = Folder(str(tmp_path / "videos"), KEY)
+    assert len(decode_video(folder / "page/a.mp4", "a", make.clip_rule())) == 1
+    with pytest.raises(Reject):
+        decode_video(folder / "page/gone.mp4", "gone", make.clip_rule())
+    shutil.rmtree(tmp_path / "videos")
+    if how == "empty":
+        (tmp_path / "videos").mkdir()
+    if how == "file":
+        (tmp_path / "videos").touch()
+    with pytest.raises(PipelineError, match=r"clip_sets\.own\.videos: .*videos is gone or cannot be reached"):
+        decode_video(folder / "page/a.mp4", "a", make.clip_rule())
+
+
+def test_folder_that_vanishes_while_a_file_is_decoded_is_an_error_too(tmp_path, data, make, monkeypatch):
+    """What could not be read then says nothing about the file."""
+    from pipeline.data import decode
+
+    shutil.copytree(data / "videos", tmp_path / "videos")
+    folder = Folder(str(tmp_path / "videos"), KEY)
+
+    def vanish(*_):
+        shutil.rmtree(tmp_path / "videos")
+        raise decode.Undecodable("Input/output error")
+
+    monkeypatch.setattr(decode.Video, "read", vanish)
+    with pytest.raises(PipelineError, match="is gone"):
+        decode_video(folder / "page/a.mp4", "a", make.clip_rule())
+
+
+def gone(task: int) -> int:
+    """For a worker process."""
+    if task == 5:
+        raise PipelineError("the folder is gone")
+    return task
+
+
+def test_error_of_a_worker_ends_the_work_and_is_no_lost_task():
+    seen = []
+    with pytest.raises(PipelineError, match="the folder is gone"):
+        for task, answer in map_in_order(gone, range(100), 2, 60.0):
+            seen.append((task, answer))
+    assert seen == [(k, k) for k in range(len(seen))] and len(seen) <= 5
+
+
+def test_listing_is_fetched_once_and_removed(server, make, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path))
+    with local_file(f"{server.url}/listing.csv", "x") as path:
+        assert path.read_text().count("\n") == 5
+    assert list(tmp_path.iterdir()) == []
+    with (
+        pytest.raises(PipelineError, match=r"clip_sets\.own\.listing: http://.*none\.csv cannot be read"),
+        local_file(f"{server.url}/none.csv", "clip_sets.own.listing"),
+    ):
+        pass

@@ -1,0 +1,131 @@
+"""Inputs behind URLs, with the real stage preprocess: DVC records them, a change reruns, a dead server says so."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from pipeline.data.schema import ClipSet, read_rejects
+from tests.helpers.web import Server
+
+ROOT = Path(__file__).resolve().parents[2]
+SET = "webvid_fixed"
+STAGE = f"preprocess@{SET}"
+
+
+def write_video(path: Path, seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=9)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
+        for picture in noise:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode())
+
+
+def write_listing(path: Path, ids: list[str]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["videoid", "name", "page_dir"])
+        writer.writerows([id, f"video {id}", "page"] for id in ids)
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    folder = tmp_path / "data"
+    (folder / "videos/page").mkdir(parents=True)
+    for number in (1, 2):
+        write_video(folder / f"videos/page/{number}.mp4", number)
+    write_listing(folder / "listing.csv", ["1", "2", "3"])
+    return folder
+
+
+@pytest.fixture
+def server(data):
+    running = Server(data)
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def project(new_workspace, tmp_path):
+    """A project of which nothing has run, with the real stage preprocess."""
+    made = new_workspace(tmp_path / "project")
+    shutil.copy(ROOT / "pipeline/stages/preprocess.py", made.path / "pipeline/stages/preprocess.py")
+    return made
+
+
+@pytest.fixture
+def remote(project, server):
+    """With one clip set behind a URL."""
+    project.set(f"clip_sets.{SET}.listing", f"{server.url}/listing.csv")
+    project.set(f"clip_sets.{SET}.videos", f"{server.url}/videos/")
+    return project
+
+
+def test_clips_from_a_web_server_are_made_recorded_and_made_again_when_they_change(remote, server, data):
+    remote.dvc("repro", "--single-item", STAGE)
+    clips = remote.path / "clips" / SET
+    assert ClipSet(clips).ids == ["1", "2"]
+    assert [(row["id"], row["reason"]) for row in read_rejects(clips)] == [("3", "missing")]
+    assert remote.planned_by_dvc(STAGE) == remote.planned(f"clips/{SET}") == set()
+    recorded = (remote.path / "dvc.lock").read_text()
+    assert f"path: {server.url}/listing.csv" in recorded and f"path: {server.url}/videos/" in recorded
+    write_listing(data / "listing.csv", ["1", "2"])
+    assert remote.planned_by_dvc(STAGE) == remote.planned(f"clips/{SET}") == {STAGE}
+    remote.snakemake(f"clips/{SET}")
+    assert read_rejects(clips) == [] and ClipSet(clips).ids == ["1", "2"]
+    assert remote.planned_by_dvc(STAGE) == set()
+
+
+def test_dead_server_is_named_and_leaves_what_there_is(remote, server):
+    (remote.path / "clips" / SET).mkdir(parents=True)
+    server.fails = lambda path: 503
+    message = remote.run("python", "-m", "pipeline", "preprocess", "--set", SET, ok=False)
+    assert f"clip_sets.{SET}.listing: {server.url}/listing.csv cannot be reached (503" in message
+    assert "Traceback" not in message and (remote.path / "clips" / SET).exists()
+
+
+@pytest.mark.parametrize(("url", "words"), [
+    ("memory://clips/listing.csv", "DVC cannot record memory://"),
+    ("file:///data/listing.csv", "write the path itself"),
+])  # fmt: skip
+def test_address_that_dvc_cannot_record_is_refused_with_what_to_do(project, url, words):
+    params = project.path / "params.yaml"
+    params.write_text(params.read_text().replace("data/world/webvid/results_2M_train.csv", url))
+    message = project.run("python", "-m", "pipeline", "doctor", ok=False)
+    assert f"clip_sets.{SET}.listing" in message and words in message and "Traceback" not in message
+    message = project.snakemake("-n", f"clips/{SET}", ok=False)
+    assert url.partition("//")[0] in message and "Traceback" not in message
+
+
+def test_folder_that_vanishes_half_way_is_an_error_and_the_next_run_goes_on(project, data, tmp_path):
+    """Rows that were not reached are no rejects: the clips are those of an undisturbed run."""
+    ids = [str(number) for number in range(12)]
+    for id in ids:
+        write_video(data / f"videos/page/{id}.mp4", int(id))
+    write_listing(data / "listing.csv", ids)
+    shutil.copytree(data, tmp_path / "kept")
+    for name in ("listing", "videos"):
+        project.set(f"clip_sets.{SET}.{name}", str(data / ("listing.csv" if name == "listing" else "videos")))
+    project.set("clips.rows_per_part", 2)
+    decode = project.path / "pipeline/data/decode.py"
+    whole = decode.read_text()
+    decode.write_text(
+        whole.replace(
+            "    with opened(source) as path:\n        return _clips_of",
+            "    if id == '7':\n        import shutil; shutil.rmtree(source.folder.place, ignore_errors=True)\n"
+            "    with opened(source) as path:\n        return _clips_of",
+        )
+    )
+    assert decode.read_text() != whole
+    message = project.run("python", "-m", "pipeline", "preprocess", "--set", SET, ok=False)
+    assert f"clip_sets.{SET}.videos" in message and "is gone or cannot be reached" in message
+    decode.write_text(whole)
+    shutil.copytree(tmp_path / "kept/videos", data / "videos")
+    project.dvc("repro", "--single-item", STAGE)
+    clips = project.path / "clips" / SET
+    assert ClipSet(clips).ids == ids and read_rejects(clips) == []
