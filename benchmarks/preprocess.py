@@ -201,7 +201,7 @@ class Measured:
     def estimate(self) -> None:
         hours = self.mean("ours") * WEBVID / 3600
         size = self.parquet_bytes / self.clips * WEBVID / 1e12
-        print(f"\n{WEBVID:,} such clips: {hours:,.0f} core hours, {size:.2f} TB")
+        print(f"{WEBVID:,} such clips: {hours:,.0f} core hours, {size:.2f} TB")
 
 
 def measure(title: str, videos: list[Path], draws: int, steps: Steps, rule: ClipRule, scratch: Path) -> Measured:
@@ -233,7 +233,7 @@ def main(args: argparse.Namespace) -> None:
               f"check: {rule.check}, {rule.codec} {rule.quality}")  # fmt: skip
         if args.real:
             real = sorted(args.real.glob("webvid/videos/*/*.mp4")) + sorted(args.real.glob("ucf101/UCF-101/*/*.avi"))
-            measure(f"real videos below {args.real.name}", real, args.draws, steps, rule, scratch)
+            measure(f"real videos below {args.real.name}", real, args.draws, steps, rule, scratch).estimate()
         if args.made:
             made = make_set(args.made, args.count, args.workers)
             measure("videos of WebVid's usual kind", made, 1, steps, rule, scratch).estimate()

@@ -356,7 +356,7 @@ def _start_logging(level: str, root: Path, entry: StageEntry) -> None:
     logging.basicConfig(
         level=level, format=f"%(asctime)s {entry.address}: %(message)s", datefmt="%H:%M:%S", handlers=handlers
     )
-    for noisy in ("dvc", "httpx", "PIL", "matplotlib", "alembic", "mlflow", "dvc_data", "dvc_objects"):
+    for noisy in ("dvc", "httpx", "PIL", "matplotlib", "alembic", "mlflow", "dvc_data", "dvc_objects", "aiobotocore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -1,6 +1,5 @@
 """From a video file to clips: which frames, resized and cropped, encoded again."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -101,7 +100,7 @@ def opened(source: Path | File) -> Iterator[Path]:
     except (Reject, OSError) as problem:
         if isinstance(source, File):
             source.folder.require()
-        if isinstance(problem, Reject) or problem.errno == errno.ENOSPC:
+        if isinstance(problem, Reject):
             raise
         raise Reject("unreadable", one_line(problem)) from None
 

@@ -118,9 +118,8 @@ class File:
                 self.folder.require()
                 return
             except Exception as error:
-                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                    raise
                 path.unlink(missing_ok=True)
+                _require_space(error)
                 if pause is None:
                     self.folder.require()
                     raise OSError(errno.EIO, one_line(error)) from None
@@ -171,10 +170,16 @@ def local_file(place: str | Path, key: str) -> Iterator[Path]:
             with system.open(path, "rb") as source, fetched.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
         except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise
+            _require_space(error)
             raise PipelineError(f"{key}: {place} cannot be read ({one_line(error)})") from None
         yield fetched
+
+
+def _require_space(error: Exception) -> None:
+    """Raise PipelineError where it was the local disk that failed."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = tempfile.gettempdir()
+        raise PipelineError(f"no space left in {where} for what is fetched; TMPDIR names another folder") from None
 
 
 def _system(url: str, key: str):

@@ -1,5 +1,6 @@
 """Listings and videos behind URLs, and data folders that go away: what cannot be reached is not taken for missing."""
 
+import errno
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -198,6 +199,15 @@ def test_error_of_a_worker_ends_the_work_and_is_no_lost_task():
         for task, answer in map_in_order(gone, range(100), 2, 60.0):
             seen.append((task, answer))
     assert seen == [(k, k) for k in range(len(seen))] and len(seen) <= 5
+
+
+def test_full_disk_of_this_machine_is_an_error_and_no_reject(server, make, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fsspec.core.url_to_fs(server.url)[0], "get_file", full)  # fsspec keeps one for the process
+    with pytest.raises(PipelineError, match=r"no space left in .*TMPDIR"):
+        decode_video(Folder(f"{server.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())
 
 
 def test_listing_is_fetched_once_and_removed(server, make, tmp_path, monkeypatch):
