@@ -38,7 +38,7 @@ class ClipDropouts:
         for name, parent in list(network.named_modules()):
             for key, child in parent.named_children():
                 if type(child) is nn.Dropout and child.p > 0:
-                    setattr(parent, key, ClipDropout(child.p, f"{name}.{key}"))
+                    setattr(parent, key, ClipDropout(child.p, f"{name}.{key}").train(child.training))
         self._layers = [layer for layer in network.modules() if isinstance(layer, ClipDropout)]
 
     def seed(self, seeds: list[int]) -> None:

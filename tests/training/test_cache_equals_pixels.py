@@ -57,7 +57,7 @@ def world(tmp_path_factory, demo):
 
 
 @pytest.fixture(scope="module")
-def cache(world, demo):
+def cache(world):
     """Latents of a family's kind: all frames or the first may condition, mirrored or not."""
     made = {}
 
@@ -65,9 +65,7 @@ def cache(world, demo):
         kind = {"dynamicrafter": ("all", False), "svd": ("first", True)}.get(family, ("first", False))
         if kind not in made:
             out = world / f"latents-{kind[0]}-{kind[1]}"
-            spec = SimpleNamespace(
-                batch_size=4, picture_frames=kind[0], flip=kind[1], tokens=demo["latents"]["webvid_fixed"]["tokens"]
-            )
+            spec = SimpleNamespace(batch_size=4, picture_frames=kind[0], flip=kind[1], tokens="float32")
             run_parted(stage_module, SimpleNamespace(
                 args=SimpleNamespace(name="own"), params=SimpleNamespace(latents={"own": spec}), device="cpu",
                 inputs=[world / "clips", world / "encoders"], outputs=[out], record=SimpleNamespace(metrics=dict),

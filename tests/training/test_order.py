@@ -114,6 +114,13 @@ def dropped(seeds: list[int], name: str = "a", p: float = 0.3, width: int = 4000
     return layer(torch.ones(len(seeds), 2, width // 2))
 
 
+def test_a_network_that_does_not_train_drops_nothing():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).eval()
+    ClipDropouts(network)
+    x = torch.ones(2, 4)
+    assert torch.equal(network(x), network[0](x))
+
+
 def test_a_clip_s_mask_is_its_own_whoever_shares_the_batch():
     together = dropped([5, 6, 7])
     for row, seed in enumerate([5, 6, 7]):
