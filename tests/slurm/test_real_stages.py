@@ -39,7 +39,7 @@ def finished(cluster, tmp_path_factory):
     """Folder and what Snakemake said."""
     folder = copy_of_this_project(tmp_path_factory.mktemp("real") / "project")
     choose(folder, "cpu2")
-    return folder, through_slurm(cluster, folder, *TWO_PROCESSES, "reports/table3.csv")
+    return folder, through_slurm(cluster, folder, "reports/table3.csv", *TWO_PROCESSES)
 
 
 def checkpoint_of(folder: Path, name: str) -> dict:
@@ -81,7 +81,7 @@ def test_training_on_two_nodes(cluster, finished):
     """Its processes are started by srun from inside the job's step, and meet over the network."""
     folder, _ = finished
     choose(folder, "two_nodes_cpu")
-    output = through_slurm(cluster, folder, *TWO_NODES, "models/dynamicrafter-cdm")
+    output = through_slurm(cluster, folder, "models/dynamicrafter-cdm", *TWO_NODES)
     (job,) = submitted(output)
     (end,) = [end for end in cluster.jobs() if end["JobId"] == job.slurm_id]
     assert job.address == "finetune@dynamicrafter-cdm" and end["NodeList"] == "node[1-2]"
