@@ -62,7 +62,6 @@ class OnCluster:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self.cluster.run("scancel", "--state=PENDING", "--me")
         self.cluster.run("scancel", "--me")
         wait_for(lambda: not self.cluster.run("squeue", "--noheader"))
 
