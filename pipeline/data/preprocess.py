@@ -12,6 +12,7 @@ from tqdm import tqdm
 from pipeline.data.decode import ClipRule, Reject, decode_picture, decode_video
 from pipeline.data.listings import Row
 from pipeline.data.schema import REJECTS_FILE, ClipWriter, merge_rejects, part_file, write_rejects
+from pipeline.data.storage import Folder
 from pipeline.data.workers import LOST, map_in_order
 from pipeline.engine.parts import Parts, link
 
@@ -20,7 +21,7 @@ CLIPS_FILE, COUNTS_FILE = "clips.parquet", "counts.json"
 log = logging.getLogger(__name__)
 
 
-def take_clips(row: Row, videos: Path, rule: ClipRule, pictures: bool) -> list[dict] | tuple[str, str]:
+def take_clips(row: Row, videos: Path | Folder, rule: ClipRule, pictures: bool) -> list[dict] | tuple[str, str]:
     """Rows of the schema for one row of the listing, or (reason, detail)."""
     if row.problem:
         return row.problem
@@ -33,17 +34,31 @@ def take_clips(row: Row, videos: Path, rule: ClipRule, pictures: bool) -> list[d
 
 
 def make_parts(
-    rows: Iterable[Row], videos: Path, rule: ClipRule, pictures: bool, parts: Parts, rows_per_part: int, workers: int
+    rows: Iterable[Row],
+    videos: Path | Folder,
+    rule: ClipRule,
+    pictures: bool,
+    parts: Parts,
+    rows_per_part: int,
+    workers: int,
 ) -> int:
     """Make the parts that are wanted, each of ``rows_per_part`` rows of the listing; returns how many there are."""
     seen, is_wanted = _Counted(rows), functools.cache(parts.wanted)  # once a part: none is taken in half
     wanted = (row for row in seen if is_wanted(row.number // rows_per_part))
     work = functools.partial(take_clips, videos=videos, rule=rule, pictures=pictures)
-    answers = tqdm(map_in_order(work, wanted, workers, SECONDS), unit="row", disable=None)
+    answers = tqdm(_sound(map_in_order(work, wanted, workers, SECONDS), videos), unit="row", disable=None)
     for number, answered in groupby(answers, key=lambda answer: answer[0].number // rows_per_part):
         with parts.writing(number) as folder:
             _write_part(folder, answered)
     return -(-seen.count // rows_per_part)
+
+
+def _sound(answers: Iterable[tuple], videos: Path | Folder) -> Iterator[tuple]:
+    """Answers, unless one is lost because the whole folder hangs or is gone: PipelineError then."""
+    for row, answer in answers:
+        if answer is LOST and isinstance(videos, Folder):
+            videos.require()
+        yield row, answer
 
 
 class _Counted:

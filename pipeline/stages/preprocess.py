@@ -4,6 +4,7 @@ Every row of the listing ends in the clips or, with a reason, in rejects.parquet
 the listing.
 """
 
+import functools
 from pathlib import Path
 
 
@@ -20,7 +21,11 @@ def make_parts(stage) -> int:
     name = stage.args.set
     clips, spec = stage.params.clips, stage.params.clip_sets[name]
     listing, videos = stage.inputs[0], folder_at(stage.inputs[1], f"clip_sets.{name}.videos")
-    rows = read_listing(spec.layout, listing, videos, spec.columns, f"clip_sets.{name}")
+    is_wanted = functools.cache(stage.parts.wanted)
+    rows = read_listing(
+        spec.layout, listing, videos, spec.columns, f"clip_sets.{name}",
+        wanted=lambda number: is_wanted(number // clips.rows_per_part),
+    )  # fmt: skip
     return make_parts(
         (row for row in rows if spec.limit is None or row.number < spec.limit),
         videos,

@@ -215,6 +215,30 @@ def test_bytes_do_not_depend_on_the_number_of_shards_or_their_order(tmp_path, so
     assert len(whole) == 3 and files_of(tmp_path / "two") == whole == files_of(tmp_path / "many")
 
 
+def test_a_shard_looks_at_the_paths_of_its_own_rows_alone(tmp_path, source, make, monkeypatch):
+    from pipeline.data import listings
+
+    looked, original = [], listings._unsafe
+    monkeypatch.setattr(listings, "_unsafe", lambda root, path: looked.append(path) or original(root, path))
+    listing = make.write_csv(tmp_path / "a.csv", HEADER, source.rows)
+    run_stage(source, listing, tmp_path / "out", shards=3)
+    assert sorted(looked) == sorted({f"page/{row[0]}.mp4" for row in source.rows}), "each once, over all shards"
+
+
+def test_a_lost_worker_in_a_folder_that_is_gone_is_an_error_not_a_reject(tmp_path, monkeypatch):
+    from pipeline.data import preprocess as module
+    from pipeline.data.storage import Folder
+
+    monkeypatch.setattr(module, "map_in_order", lambda work, rows, *_: ((row, module.LOST) for row in rows))
+    rows, parts = [Row(0, "a", "a.mp4", "")], Parts(tmp_path / "parts")
+    with pytest.raises(PipelineError, match=r"clip_sets\.own\.videos"):
+        make_parts(rows, Folder(str(tmp_path / "gone"), "clip_sets.own.videos"), None, False, parts, 4, 1)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/other.mp4").touch()
+    assert make_parts(rows, Folder(str(tmp_path / "there"), "clip_sets.own.videos"), None, False, parts, 4, 1) == 1
+    assert merge_parts(parts.finished(1), tmp_path / "out") == (1, 0, {"undecodable": 1})
+
+
 def test_stage_without_one_clip_fails_with_counts_and_keeps_the_reasons(tmp_path, source, make, monkeypatch):
     monkeypatch.chdir(tmp_path)
     listing = make.write_csv(
