@@ -49,7 +49,7 @@ def test_a_revert_elsewhere_puts_back_what_dvc_has(workspace):
     workspace.executed()
     workspace.set(START, 0.96)
     workspace.snakemake("reports/table3.csv", *ELSEWHERE)
-    assert workspace.executed() == []
+    assert set(workspace.executed()) <= {"table3"}, "what DVC's cache has is not made again; reports are not in it"
     assert (workspace.path / "reports/table3.csv").read_bytes() == before
     workspace.nothing_to_do()
 
@@ -59,8 +59,8 @@ def test_shards_elsewhere_make_every_part_once(workspace):
     workspace.set("runtime.shards.sample", 3)
     workspace.set(START, 0.9)
     workspace.snakemake("reports/table3.csv", *ELSEWHERE)
-    executed = workspace.executed()
-    assert sorted(line for line in executed if "#" in line) == [f"{SAMPLE}#{number}" for number in range(5)]
+    parts = sorted(line for line in workspace.executed() if line.startswith(f"{SAMPLE}#"))
+    assert parts == [f"{SAMPLE}#{number}" for number in range(5)]
     workspace.nothing_to_do()
 
 
