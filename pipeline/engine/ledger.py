@@ -194,6 +194,18 @@ class Ledger:
         recorded = {self._relative(out.fs_path): str(out.hash_info.value) for out in self._stage(entry).outs}
         return recorded == outputs
 
+    def knows(self, entry: StageEntry, params: dict, hashes: dict[str, str], outputs: dict[str, str]) -> bool:
+        """Whether dvc.lock says that these parameters and these contents of inputs and code gave these outputs."""
+        from dvc.dependency.param import ParamsDependency
+
+        recorded, values = {}, {}
+        for dep in self._stage(entry).deps:
+            if isinstance(dep, ParamsDependency):
+                values |= dep.hash_info.value or {}
+            else:
+                recorded[self._place(dep)] = str(dep.hash_info.value)
+        return self.records(entry, outputs) and recorded == hashes and values == params
+
     def recorded_sizes(self) -> dict[str, int]:
         """Bytes of the outputs of each job that dvc.lock records, those of rows that are gone included."""
         path = self.root / "dvc.lock"

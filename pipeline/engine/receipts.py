@@ -132,7 +132,7 @@ def commit_receipts(ledger: Ledger, params) -> list[str]:
     entered = []
     for entry in ledger.in_order():
         receipt = read_receipt(ledger.root, entry)
-        if receipt is None or ledger.records(entry, receipt["outputs"]):
+        if receipt is None or _entered(ledger, entry, receipt):
             continue
         present = all(is_url(path) or (ledger.root / path).exists() for path in entry.inputs)
         if present and holds(ledger, entry, receipt, job_key(ledger, entry, params).digest):
@@ -141,6 +141,12 @@ def commit_receipts(ledger: Ledger, params) -> list[str]:
     if entered:
         log.info("entered into dvc.lock: %s", ", ".join(entered))
     return entered
+
+
+def _entered(ledger: Ledger, entry: StageEntry, receipt: dict) -> bool:
+    """Not by its outputs alone: an edit may run a job again and give the same bytes."""
+    key = receipt["key"]
+    return ledger.knows(entry, key["params"], key["inputs"] | key["code"], receipt["outputs"])
 
 
 def sweep(ledger: Ledger) -> None:

@@ -54,6 +54,14 @@ def test_a_revert_elsewhere_puts_back_what_dvc_has(workspace):
     workspace.nothing_to_do()
 
 
+def test_a_job_that_gives_the_same_bytes_again_is_entered_too(workspace):
+    stage = workspace.path / "pipeline/stages/table3.py"
+    stage.write_text(stage.read_text() + "\n# an edit that changes no output\n")
+    workspace.snakemake("reports/table3.csv", *ELSEWHERE)
+    assert workspace.executed() == ["table3"]
+    workspace.nothing_to_do()
+
+
 def test_shards_elsewhere_make_every_part_once(workspace):
     workspace.environment["PARTS"] = "1"
     workspace.set("runtime.shards.sample", 3)
