@@ -35,12 +35,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _costs(root: Path) -> list:
-    from pipeline.errors import PipelineError
-
-    try:
-        return job_costs(root)
-    except PipelineError:  # nothing has run here yet
+    if not (root / "mlruns.db.ready").exists():  # no run was ever tracked here, and asking would make a store
         return []
+    return job_costs(root)
 
 
 def _job_line(job: Planned) -> list[str]:
@@ -57,7 +54,7 @@ def _stage_lines(planned: list[Planned]) -> list[list[str]]:
     lines = []
     for name, jobs in stages.items():
         reasons = list(dict.fromkeys(reason for job in jobs for reason in job.reasons))
-        more = f" (and {len(reasons) - 1} other reasons; --jobs)" if len(reasons) > 1 else ""
+        more = f" (reasons: {len(reasons)}; --jobs shows them)" if len(reasons) > 1 else ""
         shards = sum(job.shards for job in jobs)
         lines.append([name, str(len(jobs)), str(shards), _hours(jobs), _disk(jobs), reasons[0] + more])
     return lines
