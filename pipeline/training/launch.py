@@ -1,8 +1,10 @@
-"""Runs a training through `accelerate launch` and passes its losses on while it runs."""
+"""Starts a training's processes and passes its losses on while they run."""
 
 import json
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from pipeline.engine.processes import die_with_parent
 from pipeline.errors import PipelineError
 from pipeline.training.job import FAILURE, Job
 from pipeline.training.nodes import Layout, launch_command, launch_environment
+from pipeline.training.together import started
 
 POLL_SECONDS = 1.0
 
@@ -48,27 +51,38 @@ def launch(job: Job, runtime, record, log) -> None:
     file, failure = state / "job.json", state / FAILURE
     failure.unlink(missing_ok=True)
     file.write_text(json.dumps(asdict(job)))
-    command = launch_command(config, ["pipeline.training.worker", str(file)], os.environ)
-    log.info("starting: %s", " ".join(command))
-    process = subprocess.Popen(command, env=launch_environment(config, os.environ), preexec_fn=die_with_parent)
     seen = 0
-    try:
+    with _started(config, ["pipeline.training.worker", str(file)], log) as processes:
         while True:
-            try:
-                code = process.wait(POLL_SECONDS)
-            except subprocess.TimeoutExpired:
-                code = None
+            with suppress(subprocess.TimeoutExpired):
+                processes[0].wait(POLL_SECONDS)
+            codes = [process.poll() for process in processes]
             seen = _forward(Path(job.losses), seen, record)
-            if code is not None:
+            if None not in codes or any(codes):  # where one fails, the others would wait for it
                 break
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+    code = next((code for code in codes if code), 0)
     if code:
         said = failure.read_text() if failure.exists() else f"training ended with exit code {code}; its log says more"
         raise PipelineError(said)
     log.info("trained: %s", _last(Path(job.losses)))
+
+
+@contextmanager
+def _started(config: Path, worker: list[str], log) -> Iterator[list[subprocess.Popen]]:
+    layout, environment = Layout.read(config), launch_environment(config, os.environ)
+    if layout.machines == 1 and layout.processes > 1:
+        log.info("starting %d processes: %s", layout.processes, " ".join(worker))
+        with started(layout.processes, worker, environment) as processes:
+            yield processes
+        return
+    command = launch_command(config, worker, os.environ)
+    log.info("starting: %s", " ".join(command))
+    process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
+    try:
+        yield [process]
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _forward(path: Path, seen: int, record) -> int:

@@ -1,4 +1,4 @@
-"""The command that starts a training's processes: on this machine, or through Slurm on the nodes of its allocation."""
+"""The command that starts a training in one process here, or through Slurm on the nodes of its allocation."""
 
 import re
 import socket
@@ -22,6 +22,7 @@ class Layout:
     processes: int
     machines: int
     cpu: bool
+    gpus: str = "all"  # of a machine: their numbers, as CUDA_VISIBLE_DEVICES takes them
 
     @classmethod
     def read(cls, config: Path) -> "Layout":
@@ -29,8 +30,9 @@ class Layout:
         try:
             found = YAML(typ="safe").load(config.read_text())
             layout = cls(
-                int(found.get("num_processes", 1)), int(found.get("num_machines", 1)), bool(found.get("use_cpu"))
-            )
+                int(found.get("num_processes", 1)), int(found.get("num_machines", 1)), bool(found.get("use_cpu")),
+                str(found.get("gpu_ids") or "all"),
+            )  # fmt: skip
         except FileNotFoundError:
             raise PipelineError(
                 f"runtime.accelerate_config: {config} does not exist; envs/accelerate holds some"
@@ -62,20 +64,18 @@ def launch_command(
 ) -> list[str]:
     """The command line for ``worker`` (a module and its arguments); ``environment``: the one it is started from.
 
+    Several processes on one machine are started without accelerate: pipeline/training/together.py.
+
     Raises PipelineError where the config asks for machines that are not there.
     """
     layout = Layout.read(config)
-    # accelerate itself starts processes on CPUs through MPI alone; with --multi_gpu it starts them as it does for GPUs.
-    told = ["--config_file", str(config)] + (["--multi_gpu"] if layout.processes > 1 else [])
-    task = ["-m", *worker]
+    told, task = ["--config_file", str(config)], ["-m", *worker]
     if layout.machines == 1:
-        port = (
-            ["--main_process_port", "0"] if layout.processes > 1 else []
-        )  # a free one: trainings may run side by side
-        return [python, "-m", "accelerate.commands.launch", *told, *port, *task]
+        return [python, "-m", "accelerate.commands.launch", *told, *task]
     names = _nodes(layout, config, environment, hosts)
     address, port = _address(names[0], environment), PORTS[int(environment["SLURM_JOB_ID"]) % len(PORTS)]
-    told += ["--main_process_ip", address, "--main_process_port", str(port)]
+    # accelerate itself starts processes on CPUs through MPI alone; with --multi_gpu it starts them as it does for GPUs.
+    told += ["--multi_gpu", "--main_process_ip", address, "--main_process_port", str(port)]
     # Which machine a task is on is known to the task alone. The job may run inside a step of its own: overlap.
     script = 'exec "$0" -m accelerate.commands.launch --machine_rank "$SLURM_NODEID" "$@"'
     srun = ["srun", "--overlap", f"--nodes={layout.machines}", f"--ntasks={layout.machines}", "--ntasks-per-node=1",
@@ -111,7 +111,9 @@ def launch_environment(config: Path, environment: Mapping[str, str]) -> dict[str
     """What the workers are told beside the command line."""
     layout = Layout.read(config)
     told = {name: value for name, value in environment.items() if layout.machines == 1 or _of_the_job(name)}
-    return {**told, "ACCELERATE_USE_CPU": "true"} if layout.cpu else told
+    if layout.cpu:
+        return {**told, "ACCELERATE_USE_CPU": "true"}
+    return told if layout.gpus == "all" else {**told, "CUDA_VISIBLE_DEVICES": layout.gpus}
 
 
 def _of_the_job(name: str) -> bool:

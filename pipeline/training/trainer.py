@@ -37,6 +37,7 @@ from pipeline.training.job import Job
 from pipeline.training.loss import TrainingStep
 from pipeline.training.order import clip_order, passes, share
 from pipeline.training.state import STATE_FILE, load_state, losses_until, save_state
+from pipeline.training.together import meet
 
 CLIPS_AHEAD, THREADS = 32, 4  # read and drawn in advance, by so many threads of each process
 PATIENCE = timedelta(hours=2)  # of the other processes, while the first writes its state
@@ -150,6 +151,7 @@ def learning_rate(settings: Optimisation, step: int) -> float:
 
 def _accelerator(precision: str, processes: int | None) -> Accelerator:
     """Raises PipelineError where others than ``processes`` run: they would train one by one, each on its own."""
+    meet(PATIENCE)
     accelerator = Accelerator(
         mixed_precision=precision,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],

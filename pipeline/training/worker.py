@@ -1,4 +1,4 @@
-"""What `accelerate launch` runs, once a process: python -m pipeline.training.worker JOB.json."""
+"""A training's process, started by the launch: python -m pipeline.training.worker JOB.json."""
 
 import logging
 import sys

@@ -28,13 +28,9 @@ def test_every_config_of_the_folder_says_how_many_processes_and_machines():
     }  # fmt: skip
 
 
-def test_the_line_on_one_machine():
+def test_the_line_of_one_process():
     config = ["--config_file", f"{CONFIGS}/cpu.yaml"]
     assert command("cpu", {}) == ["python", "-m", "accelerate.commands.launch", *config, "-m", *WORKER]
-    assert command("gpu", SLURM) == [
-        "python", "-m", "accelerate.commands.launch", "--config_file", f"{CONFIGS}/gpu.yaml", "--multi_gpu",
-        "--main_process_port", "0", "-m", *WORKER,
-    ]  # fmt: skip
 
 
 def test_the_line_on_two_nodes():
@@ -87,6 +83,12 @@ def test_a_config_that_cannot_be_used_is_an_error_for_people(tmp_path, text, say
 def test_workers_of_a_cpu_config_stay_on_the_cpu():
     assert launch_environment(CONFIGS / "cpu2.yaml", {"A": "b"}) == {"A": "b", "ACCELERATE_USE_CPU": "true"}
     assert launch_environment(CONFIGS / "gpu.yaml", {"A": "b"}) == {"A": "b"}
+
+
+def test_a_config_may_choose_gpus(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text((CONFIGS / "gpu.yaml").read_text().replace("gpu_ids: all", "gpu_ids: 1,3"))
+    assert launch_environment(path, {"A": "b"}) == {"A": "b", "CUDA_VISIBLE_DEVICES": "1,3"}
 
 
 def test_on_several_nodes_srun_is_told_nothing_of_the_step_that_it_is_started_in():

@@ -4,9 +4,11 @@ import os
 import re
 import signal
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from accelerate import Accelerator
@@ -158,3 +160,28 @@ def test_a_loss_that_is_not_finite_in_one_of_two_processes_ends_both_and_names_t
     assert start(job, "cpu2").wait(300) != 0
     assert re.search(r"PipelineError: .*not finite at step \d+ for clips \['clip3'\]", said(job))
     assert not Path(job.output).exists()
+
+
+def test_processes_of_one_machine_listen_on_loopback_only(learning):
+    job = learning("svd", steps=1000)
+    process = start(job, "cpu2")
+    try:
+        wait_for_steps(job, process, 2)
+        below = [process, *psutil.Process(process.pid).children(recursive=True)]
+        assert len(workers(process)) == 2
+        sockets = [socket for one in below for socket in psutil.Process(one.pid).net_connections("inet")]
+        addresses = {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+        assert addresses and all(ip_address(address).is_loopback for address in addresses), addresses
+    finally:
+        process.kill()
+
+
+def test_a_process_that_fails_ends_the_others(learning):
+    job = learning("svd", steps=1000)
+    process = start(job, "cpu2")
+    wait_for_steps(job, process, 2)
+    first, second = workers(process)
+    os.kill(second, signal.SIGKILL)
+    assert process.wait(60) != 0
+    assert "training ended with exit code" in said(job)
+    assert not psutil.pid_exists(first)
