@@ -7,11 +7,14 @@ kills: the smoke preset undisturbed, then in another clone killed at random time
 its jobs orphaned; with --slurm through the two nodes of tests/slurm (root), where orphans run on, and slurmd dies, too.
 Says whether checkpoints, samples, metrics and tables are those of the undisturbed run (content
 hashes of every output in dvc.lock), whether anything finished was done again, and whether two processes ever wrote one
-stage at once. disk: every stage of the smoke preset is first run with no space left, then with space.
+stage at once. disk: every stage of the smoke preset is first run with no space left, then with space, then with room
+for half of its output where that is large.
 """
 
 import argparse
+import contextlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,7 +33,7 @@ from pipeline.engine.ledger import Ledger
 from pipeline.params.file import load_params
 
 UNTRACKED = {**ENVIRONMENT, "PIPELINE_TRACKING": "off"}
-BALLAST = "ballast"
+MUCH = 1 << 20  # bytes; DVC itself needs less to begin a job
 
 
 def main() -> int:
@@ -69,31 +72,41 @@ def start_cluster(scratch: Path):
 
 
 def kills(scratch: Path, count: int, chance: random.Random, target: str, cluster) -> int:
+    """As many runs as it takes for ``count`` kills; each goes on to its end. Returns how many things are wrong."""
     command = ["snakemake", "--cores", "2", target]
     whole = clone(scratch / "whole", "smoke")
     began = time.monotonic()
-    assert start(whole, *command).wait() == 0, (scratch / "whole.log").read_text()[-3000:]
+    assert start(whole, *command).wait() == 0, last_words(whole)
     seconds = time.monotonic() - began
     print(f"undisturbed: {seconds:.0f} s", flush=True)
-    broken = clone(scratch / "broken", "smoke")
-    victims = ["a job", "Snakemake"] + (["slurmd"] if cluster else [])
+    victims = ["a job", "Snakemake"]
     if cluster:
+        victims.append("slurmd")
         quick = ["--slurm-init-seconds-before-status-checks", "2"]
         command = ["snakemake", "--profile", "profiles/slurm", *quick, target]
-    done, twice = Counter(), []
-    while True:
-        process = start(broken, *command)
-        wanted = chance.choice(victims) if sum(done.values()) < count else None
-        after = 10 + chance.uniform(0, 2 * seconds / count)
-        hit = disturb(process, wanted, after, chance, twice, broken, cluster)
-        if hit:
-            done[hit] += 1
-            print(f"kill {sum(done.values())}: {hit}", flush=True)
-        if process.poll() == 0:
-            break
-        assert hit, (scratch / "broken.log").read_text()[-3000:]
-    print(f"kills: {dict(done)}")
-    return verdict(whole, broken, twice)
+    done, wrong, number = Counter(), 0, 0
+    while done.total() < count:
+        number += 1
+        broken, twice = clone(scratch / f"broken{number}", "smoke"), []
+        print(f"run {number}", flush=True)
+        while True:
+            process = start(broken, *command)
+            wanted = chance.choice(victims) if done.total() < count else None
+            hit = disturb(process, wanted, 10 + chance.uniform(0, seconds / 8), chance, twice, broken, cluster)
+            if hit:
+                done[hit] += 1
+                print(f"kill {done.total()}: {hit}", flush=True)
+            if process.poll() == 0:
+                break
+            assert hit, last_words(broken)
+        wrong += verdict(whole, broken, twice)
+    print(f"kills: {dict(done)} in {number} runs; {wrong} things wrong")
+    return wrong
+
+
+def last_words(folder: Path) -> str:
+    """The end of what was printed in ``folder``."""
+    return (folder.parent / f"{folder.name}.log").read_text()[-3000:]
 
 
 def disturb(process, wanted, after: float, chance, twice: list, folder: Path, cluster) -> str | None:
@@ -181,45 +194,56 @@ def rows_lost(clips: Path) -> int:
 
 
 def full_disk(scratch: Path) -> int:
-    """Every job of one row of each stage without space, then with."""
+    """A job of each stage without space, with room for half of what it writes where that is much, and with space."""
     mount = scratch / "small"
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3g", "tmpfs", str(mount)], check=True)
-    wrong = 0
+    wrong, seen = 0, set()
     try:
         folder = clone(mount / "project", "smoke")
-        seen = set()
         for entry in Ledger(folder).in_order():
             single = ["dvc", "repro", "--quiet", "--single-item", entry.address]
-            if entry.name not in seen:
+            if new := entry.name not in seen:
                 seen.add(entry.name)
-                wrong += not fails_without_space(folder, mount, single, entry)
-            assert start(folder, *single).wait() == 0, (mount / "project.log").read_text()[-3000:]
-        print(f"{len(seen)} stages, {wrong} of them wrong")
+                wrong += not fails_without_space(folder, mount, single, entry, 0)
+            assert start(folder, *single).wait() == 0, last_words(folder)
+            size = size_of(folder / path for path in entry.outputs)
+            if new and size >= MUCH:
+                wrong += not fails_without_space(folder, mount, [*single, "--force"], entry, size // 2)
+                assert start(folder, *single).wait() == 0, last_words(folder)
+        print(f"{len(seen)} stages, {wrong} things wrong")
     finally:
-        subprocess.run(["umount", str(mount)], check=False)
+        subprocess.run(["umount", "--lazy", str(mount)], check=False)
     return wrong
 
 
-def fails_without_space(folder: Path, mount: Path, command: list[str], entry) -> bool:
-    """Run a job on a full disk: it must fail, say so, and leave nothing that looks finished."""
-    ballast = mount / BALLAST
-    with ballast.open("wb") as file:
-        try:
+def size_of(outputs) -> int:
+    """Bytes of files and folders."""
+    files = (path for output in outputs for path in (output.rglob("*") if output.is_dir() else [output]))
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def fails_without_space(folder: Path, mount: Path, command: list[str], entry, free: int) -> bool:
+    """Run a job with so many bytes free: it must fail, say so, and leave nothing that looks finished."""
+    outputs = [folder / path for path in entry.outputs]
+    for output in outputs:
+        if output.is_dir():
+            shutil.rmtree(output)
+        output.unlink(missing_ok=True)
+    ballast, log = mount / "ballast", mount.parent / "full.log"
+    with ballast.open("wb", buffering=0) as file:
+        with contextlib.suppress(OSError):
             while True:
-                file.write(b"0" * (1 << 20))
-        except OSError:
-            pass
-    log = mount.parent / "full.log"
+                file.write(bytes(1 << 20))
+        file.truncate(max(0, file.tell() - free))
     with log.open("w") as file:
         code = subprocess.run(command, cwd=folder, env=UNTRACKED, stdout=file, stderr=subprocess.STDOUT).returncode
     ballast.unlink()
-    left = [path for path in entry.outputs if (folder / path).exists()]
-    partial = list(folder.rglob(".*.partial*"))
+    left = [path.name for path in outputs if path.exists()] + [path.name for path in folder.rglob(".*.partial*")]
     said = "o space left on" in log.read_text()
-    good = code != 0 and said and not left and not partial
-    print(f"{entry.address:55} exit {code}, says why: {said}, left: {left or partial or 'nothing'}", flush=True)
-    return good
+    room = f"{free / 1e6:.1f} MB free" if free else "full"
+    print(f"{entry.address:45} {room:14} exit {code}, says why: {said}, left: {left or 'nothing'}", flush=True)
+    return code != 0 and said and not left
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
 """The one error that a user is meant to read: what, where, what was expected, what to do next."""
 
+import errno
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # a disk that is full, a quota, a disk gone read-only
+
 
 class PipelineError(Exception):
     """A problem with input, parameters or state that the user can mend; shown without a traceback."""

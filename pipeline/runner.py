@@ -5,7 +5,6 @@ A stage module has ``add_arguments(parser)`` and ``run(stage)``; see pipeline/st
 
 import argparse
 import contextlib
-import errno
 import importlib
 import json
 import logging
@@ -28,7 +27,7 @@ from pipeline.engine.journal import note
 from pipeline.engine.ledger import Ledger, StageEntry
 from pipeline.engine.parts import WHOLE, Parts, Shard, flush, link
 from pipeline.engine.processes import die_with_parent, wait_for_lock
-from pipeline.errors import PipelineError
+from pipeline.errors import NO_SPACE, PipelineError
 from pipeline.params.declared import Declared
 from pipeline.params.evaluation import Runtime
 from pipeline.params.file import Params, load_params
@@ -97,8 +96,9 @@ class Stage:
 
     @property
     def workers(self) -> int:
-        """Worker processes: ``runtime.workers``, or one a core for 0."""
-        return self.runtime.workers or os.cpu_count() or 1
+        """Worker processes: ``runtime.workers``, or for 0 one a core that this job may use."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return self.runtime.workers or cores or 1
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ def _disk_full_explained(address: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in NO_SPACE:
             raise
         raise PipelineError(
             f"{address}: no space left on the disk; free some and run again (nothing half-written was kept)"

@@ -96,6 +96,7 @@ def opened(source: Path | File) -> Iterator[Path]:
                 raise Reject("missing", "there is no such file")
             if path.stat().st_size == 0:
                 raise Reject("empty", "the file has no bytes")
+            path.open("rb").close()  # may it be read? the decoder would call it no video
             yield path
     except (Reject, OSError) as problem:
         if isinstance(source, File):

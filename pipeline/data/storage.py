@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from pipeline.errors import PipelineError, one_line
+from pipeline.errors import NO_SPACE, PipelineError, one_line
 from pipeline.urls import is_url
 
 PAUSES = (0.5, 2.0, 8.0)  # seconds before a fetch that failed is tried again
@@ -44,7 +44,8 @@ class Folder:
             found = system.ls(path, detail=False)
         except Exception as error:  # each protocol has its own kinds
             raise self._gone(error) from None
-        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+        names = (str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+        return sorted(unquote(name) if self.place.startswith(HTTP) else name for name in names)
 
     def require(self) -> None:
         """Raise PipelineError where the folder is not there, or does not answer."""
@@ -68,7 +69,7 @@ class Folder:
             there = _look(self.place, self.key)
         except Exception as error:
             raise self._gone(error) from None
-        if not there and not self.place.startswith(HTTP):  # a web server that answers need not show its folders
+        if not there:
             raise self._gone(FileNotFoundError("there is nothing"))
 
     def _gone(self, error: Exception) -> PipelineError:
@@ -92,8 +93,8 @@ class File:
         if not is_url(self.folder.place):
             yield self._watched(Path(self.folder.place) / self.name)
             return
-        with tempfile.TemporaryDirectory(prefix="fetched-") as scratch:
-            path = Path(scratch) / ("file" + Path(self.name).suffix)
+        with _scratch() as scratch:
+            path = scratch / ("file" + Path(self.name).suffix)
             self._fetch(path)
             yield path
 
@@ -164,8 +165,8 @@ def local_file(place: str | Path, key: str) -> Iterator[Path]:
         yield Path(place)
         return
     system, path = _system(str(place), key)
-    with tempfile.TemporaryDirectory(prefix="fetched-") as scratch:
-        fetched = Path(scratch) / (Path(path).name or "file")
+    with _scratch() as scratch:
+        fetched = scratch / (Path(path).name or "file")
         try:
             with system.open(path, "rb") as source, fetched.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
@@ -175,11 +176,24 @@ def local_file(place: str | Path, key: str) -> Iterator[Path]:
         yield fetched
 
 
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for what is fetched. Raises PipelineError where none can be made."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="fetched-")
+    except OSError as error:
+        raise PipelineError(f"no folder for what is fetched ({one_line(error)}); TMPDIR names another place") from None
+    with folder as path:
+        yield Path(path)
+
+
 def _require_space(error: Exception) -> None:
     """Raise PipelineError where it was the local disk that failed."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         where = tempfile.gettempdir()
-        raise PipelineError(f"no space left in {where} for what is fetched; TMPDIR names another folder") from None
+        raise PipelineError(
+            f"no space left in {where} for what is fetched ({one_line(error)}); TMPDIR names another folder"
+        ) from None
 
 
 def _system(url: str, key: str):

@@ -22,12 +22,16 @@ def make_parts(stage) -> int:
     clips, spec = stage.params.clips, stage.params.clip_sets[name]
     listing, videos = stage.inputs[0], folder_at(stage.inputs[1], f"clip_sets.{name}.videos")
     is_wanted = functools.cache(stage.parts.wanted)
+
+    def is_in_set(number: int) -> bool:
+        return spec.limit is None or number < spec.limit
+
     rows = read_listing(
         spec.layout, listing, videos, spec.columns, f"clip_sets.{name}",
-        wanted=lambda number: is_wanted(number // clips.rows_per_part),
+        wanted=lambda number: is_in_set(number) and is_wanted(number // clips.rows_per_part),
     )  # fmt: skip
     return make_parts(
-        (row for row in rows if spec.limit is None or row.number < spec.limit),
+        (row for row in rows if is_in_set(row.number)),
         videos,
         clip_rule(clips, spec),
         spec.layout == "imagebench",

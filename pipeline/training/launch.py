@@ -6,12 +6,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from pipeline.engine.processes import die_with_parent
 from pipeline.errors import PipelineError
 from pipeline.training.job import FAILURE, Job
-from pipeline.training.nodes import Layout, launch_command, launch_environment
+from pipeline.training.nodes import Layout, launch_environment, nodes_command
 from pipeline.training.together import started
 
 POLL_SECONDS = 1.0
@@ -54,8 +55,9 @@ def launch(job: Job, runtime, record, log) -> None:
     seen = 0
     with _started(config, ["pipeline.training.worker", str(file)], log) as processes:
         while True:
+            running = next((process for process in processes if process.returncode is None), processes[0])
             with suppress(subprocess.TimeoutExpired):
-                processes[0].wait(POLL_SECONDS)
+                running.wait(POLL_SECONDS)
             codes = [process.poll() for process in processes]
             seen = _forward(Path(job.losses), seen, record)
             if None not in codes or any(codes):  # where one fails, the others would wait for it
@@ -70,14 +72,14 @@ def launch(job: Job, runtime, record, log) -> None:
 @contextmanager
 def _started(config: Path, worker: list[str], log) -> Iterator[list[subprocess.Popen]]:
     layout, environment = Layout.read(config), launch_environment(config, os.environ)
-    if layout.machines == 1 and layout.processes > 1:
-        log.info("starting %d processes: %s", layout.processes, " ".join(worker))
+    if layout.machines == 1:
+        log.info("starting, %d processes: %s", layout.processes, " ".join(worker))
         with started(layout.processes, worker, environment) as processes:
             yield processes
         return
-    command = launch_command(config, worker, os.environ)
+    command = nodes_command(config, worker, os.environ)
     log.info("starting: %s", " ".join(command))
-    process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
+    process = subprocess.Popen(command, env=environment, preexec_fn=partial(die_with_parent, os.getpid()))
     try:
         yield [process]
     finally:

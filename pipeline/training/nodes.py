@@ -1,4 +1,4 @@
-"""The command that starts a training in one process here, or through Slurm on the nodes of its allocation."""
+"""What an accelerate config asks for, and the command that starts a training on the nodes of a Slurm job."""
 
 import re
 import socket
@@ -55,32 +55,29 @@ def hosts_of(job: str) -> list[str]:
     return told.stdout.split()
 
 
-def launch_command(
+def nodes_command(
     config: Path,
     worker: list[str],
     environment: Mapping[str, str],
     hosts: Callable[[str], list[str]] = hosts_of,
     python: str = sys.executable,
 ) -> list[str]:
-    """The command line for ``worker`` (a module and its arguments); ``environment``: the one it is started from.
+    """The command line for ``worker`` (a module and its arguments) on several machines.
 
-    Several processes on one machine are started without accelerate: pipeline/training/together.py.
+    ``environment``: the one it is started from. On one machine: pipeline/training/together.py.
 
     Raises PipelineError where the config asks for machines that are not there.
     """
     layout = Layout.read(config)
-    told, task = ["--config_file", str(config)], ["-m", *worker]
-    if layout.machines == 1:
-        return [python, "-m", "accelerate.commands.launch", *told, *task]
     names = _nodes(layout, config, environment, hosts)
     address, port = _address(names[0], environment), PORTS[int(environment["SLURM_JOB_ID"]) % len(PORTS)]
     # accelerate itself starts processes on CPUs through MPI alone; with --multi_gpu it starts them as it does for GPUs.
-    told += ["--multi_gpu", "--main_process_ip", address, "--main_process_port", str(port)]
+    told = ["--config_file", str(config), "--multi_gpu", "--main_process_ip", address, "--main_process_port", str(port)]
     # Which machine a task is on is known to the task alone. The job may run inside a step of its own: overlap.
     script = 'exec "$0" -m accelerate.commands.launch --machine_rank "$SLURM_NODEID" "$@"'
     srun = ["srun", "--overlap", f"--nodes={layout.machines}", f"--ntasks={layout.machines}", "--ntasks-per-node=1",
             "--cpu-bind=none", "--kill-on-bad-exit=1"]  # fmt: skip
-    return [*srun, "sh", "-c", script, python, *told, *task]
+    return [*srun, "sh", "-c", script, python, *told, "-m", *worker]
 
 
 def _nodes(layout: Layout, config: Path, environment: Mapping[str, str], hosts) -> list[str]:

@@ -79,6 +79,8 @@ def train(job: Job) -> None:
                 group["lr"] = rate
             loss = add_gradients(accelerator, model, batches, len(cut), settings, step)
             norm = accelerator.clip_grad_norm_(model.parameters(), settings.gradient_clip)
+            if accelerator.scaler is None and not math.isfinite(norm):  # a scaler leaves such a step out
+                raise PipelineError(f"training: the gradient is not finite at step {step}; lower the learning rate")
             optimizer.step()
             optimizer.zero_grad()
             ema.update()

@@ -2,22 +2,25 @@
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.engine.processes import die_with_parent
 from pipeline.errors import PipelineError
 from pipeline.training.job import FAILURE, Job
-from pipeline.training.trainer import train
 
 
 def main(path: Path) -> int:
     """Train; returns the exit code."""
     die_with_parent()
+    from pipeline.training.trainer import train  # takes seconds, in which the parent may die
+
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         train(Job.read(path))
     except PipelineError as error:
-        path.with_name(FAILURE).write_text(str(error))
+        with suppress(FileExistsError), path.with_name(FAILURE).open("x") as file:  # the first to fail knows why
+            file.write(str(error))
         return 1
     return 0
 

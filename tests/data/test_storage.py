@@ -1,6 +1,7 @@
 """Listings and videos behind URLs, and data folders that go away: what cannot be reached is not taken for missing."""
 
 import errno
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,9 +137,11 @@ def test_file_that_the_server_refuses_is_a_reject_and_does_not_end_the_run(serve
     assert reject.value.reason == "unreadable" and "403" in str(reject.value)
 
 
-def test_server_that_fails_on_everything_is_an_error_and_no_reject(server, make, impatient):
-    server.fails = lambda path: 503
-    with pytest.raises(PipelineError, match=r"clip_sets\.own\.videos: .*cannot be reached \(503"):
+@pytest.mark.parametrize("status", [503, 403, 401, 429])
+def test_server_that_fails_on_everything_is_an_error_and_no_reject(server, make, impatient, status):
+    """A token that has run out, or too many requests, is no fault of the rows."""
+    server.fails = lambda path: status
+    with pytest.raises(PipelineError, match=r"clip_sets\.own\.videos: .*cannot be reached"):
         decode_video(Folder(f"{server.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())
 
 
@@ -201,13 +204,34 @@ def test_error_of_a_worker_ends_the_work_and_is_no_lost_task():
     assert seen == [(k, k) for k in range(len(seen))] and len(seen) <= 5
 
 
-def test_full_disk_of_this_machine_is_an_error_and_no_reject(server, make, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_of_this_machine_is_an_error_and_no_reject(server, make, monkeypatch, number):
     def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fsspec.core.url_to_fs(server.url)[0], "get_file", full)  # fsspec keeps one for the process
     with pytest.raises(PipelineError, match=r"no space left in .*TMPDIR"):
         decode_video(Folder(f"{server.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())
+
+
+def test_temporary_folder_that_is_gone_is_an_error_and_no_reject(server, make, monkeypatch, tmp_path):
+    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(PipelineError, match=r"no folder for what is fetched .*TMPDIR"):
+        decode_video(Folder(f"{server.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())
+
+
+def test_file_that_may_not_be_read_is_called_unreadable(data, make, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)  # root may read everything
+    with pytest.raises(Reject) as reject:
+        decode_video(data / "videos/page/a.mp4", "a", make.clip_rule())
+    assert reject.value.reason == "unreadable"
+
+
+def test_names_of_a_web_folder_are_those_of_its_files(server, data):
+    assert Folder(f"{server.url}/videos/page", KEY).names() == ["a.mp4", "b c.mp4", "empty.mp4"]
 
 
 def test_listing_is_fetched_once_and_removed(server, make, tmp_path, monkeypatch):

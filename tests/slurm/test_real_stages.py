@@ -73,7 +73,7 @@ def test_trainings_ran_in_two_processes(finished):
     logs = list(folder.glob("logs/finetune/*.log"))
     assert len(logs) == 4
     for log in logs:
-        assert "starting 2 processes" in log.read_text()
+        assert "starting, 2 processes" in log.read_text()
         checkpoint_of(folder, log.stem)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.errors import PipelineError
 from pipeline.training import nodes
-from pipeline.training.nodes import Layout, launch_command, launch_environment
+from pipeline.training.nodes import Layout, launch_environment, nodes_command
 from pipeline.training.trainer import train
 from tests.training.launching import ROOT, finish, logged, said
 
@@ -17,7 +17,7 @@ SLURM = {"SLURM_JOB_ID": "4711", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"}
 
 
 def command(config: str, environment: dict, hosts=("localhost", "node08")) -> list[str]:
-    return launch_command(CONFIGS / f"{config}.yaml", WORKER, environment, lambda job: list(hosts), "python")
+    return nodes_command(CONFIGS / f"{config}.yaml", WORKER, environment, lambda job: list(hosts), "python")
 
 
 def test_every_config_of_the_folder_says_how_many_processes_and_machines():
@@ -26,11 +26,6 @@ def test_every_config_of_the_folder_says_how_many_processes_and_machines():
         "cpu": Layout(1, 1, True), "cpu2": Layout(2, 1, True), "gpu": Layout(8, 1, False),
         "two_nodes": Layout(16, 2, False), "two_nodes_cpu": Layout(2, 2, True),
     }  # fmt: skip
-
-
-def test_the_line_of_one_process():
-    config = ["--config_file", f"{CONFIGS}/cpu.yaml"]
-    assert command("cpu", {}) == ["python", "-m", "accelerate.commands.launch", *config, "-m", *WORKER]
 
 
 def test_the_line_on_two_nodes():

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -174,6 +175,21 @@ def test_processes_of_one_machine_listen_on_loopback_only(learning):
         assert addresses and all(ip_address(address).is_loopback for address in addresses), addresses
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize("config", ["cpu", "cpu2"])
+def test_workers_of_a_launch_that_is_killed_die_even_while_they_start(learning, config):
+    """One that lived on would write beside the training that is started anew."""
+    job = learning("svd", steps=1000)
+    process = start(job, config)
+    deadline = time.monotonic() + 60
+    while not (left := workers(process)):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    time.sleep(0.5)
+    assert not any(psutil.pid_exists(worker) and psutil.Process(worker).status() != "zombie" for worker in left)
 
 
 def test_a_process_that_fails_ends_the_others(learning):

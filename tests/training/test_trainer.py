@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from pipeline.backbones.checkpoint import load_backbone
@@ -82,6 +83,14 @@ def test_killed_and_resumed_equals_never_killed_bit_for_bit(make_job, tmp_path):
     assert worker(killed, tmp_path / "b").wait() == 0
     assert same(weights(whole), weights(killed))
     assert Path(whole.losses).read_text() == Path(killed.losses).read_text()
+
+
+def test_a_gradient_that_is_not_finite_is_an_error_and_writes_nothing(make_job, monkeypatch):
+    job = make_job("svd", "job", 3)
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(PipelineError, match="gradient is not finite at step 0"):
+        train(job)
+    assert not Path(job.output).exists()
 
 
 def test_loss_that_is_not_finite_names_step_and_clip_and_writes_nothing(make_job, broken_latents):
