@@ -10,7 +10,6 @@ from pipeline import tracking
 from pipeline.engine import snakemake_rules as rules_of
 from pipeline.engine.ledger import Ledger
 from pipeline.errors import PipelineError
-from pipeline.params.file import load_params
 
 
 report: "docs/captions/workflow.rst"
@@ -21,9 +20,8 @@ elsewhere = config.get("ledger") == "receipts"
 stale_jobs = set()
 try:
     if workflow.is_main_process:
-        params_file = load_params(Path(workflow.basedir) / "params.yaml")
-        ledger = rules_of.open_ledger(workflow.basedir, params_file, elsewhere)
-        stale_jobs = rules_of.mark_stale(ledger, params_file)
+        alone = rules_of.hold()
+        ledger, stale_jobs = rules_of.open_ledger(workflow.basedir, elsewhere, alone)
     else:
         ledger = Ledger(workflow.basedir, locked=not elsewhere)
 except PipelineError as error:
@@ -32,18 +30,18 @@ except PipelineError as error:
 
 onstart:
     try:
-        rules_of.hold()
+        rules_of.require_alone(alone)
         tracking.prepare_store(ledger.root)
     except PipelineError as error:
         sys.exit(f"error: {error}")
 
 
 onsuccess:
-    rules_of.open_ledger(workflow.basedir, params_file)
+    rules_of.settle(workflow.basedir)
 
 
 onerror:
-    rules_of.open_ledger(workflow.basedir, params_file)
+    rules_of.settle(workflow.basedir)
 
 
 rule all:

@@ -1,6 +1,7 @@
 """Runs one stage: hands it what dvc.yaml declares and nothing else, makes its outputs atomic, and keeps its record.
 
-A stage module has ``add_arguments(parser)`` and ``run(stage)``; see pipeline/stages.
+A stage module has ``add_arguments(parser)`` and ``run(stage)``; one that is divided into parts has instead
+``make_parts(stage)``, which returns their number, and ``merge(stage, number)``. See pipeline/stages.
 """
 
 import argparse
@@ -137,7 +138,7 @@ def run_stage(name: str, arguments: list[str]) -> int:
     job = _open_job(module, args, ledger, ledger.by_command([name, *arguments]))
     tracking.prepare_store(ledger.root)
     receipts.sweep(ledger)
-    with wait_for_lock(receipts.lock_file(ledger.root, job.entry), log):
+    with _only_one(receipts.lock_file(ledger.root, job.entry)):
         _run_job(job)
     return 0
 
@@ -148,7 +149,7 @@ def run_elsewhere(address: str) -> int:
     ledger = Ledger(locked=False)
     job = _job_at(ledger, address)
     tracking.prepare_store(ledger.root)
-    with wait_for_lock(receipts.lock_file(ledger.root, job.entry), log):
+    with _only_one(receipts.lock_file(ledger.root, job.entry)):
         key = receipts.job_key(ledger, job.entry, job.params)
         if receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest):
             log.info("done already")
@@ -162,7 +163,8 @@ def run_shard(address: str, shard: Shard, elsewhere: bool) -> int:
     _set_process_up()
     ledger = Ledger(locked=not elsewhere)
     job = _job_at(ledger, address)
-    with wait_for_lock(receipts.lock_file(ledger.root, job.entry, str(shard)), log):
+    whole, own = (receipts.lock_file(ledger.root, job.entry, name) for name in ("", str(shard)))
+    with _only_one(whole, shared=True), _only_one(own):
         _require_inputs(job)
         key = receipts.job_key(ledger, job.entry, job.params)
         done = receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest)
@@ -170,11 +172,21 @@ def run_shard(address: str, shard: Shard, elsewhere: bool) -> int:
             log.info("nothing to do: the stage has its result")
         else:
             stage, started = job.stage(key, tracking.NullRecord(), [], shard), time.monotonic()
+            receipts.forget_receipt(ledger.root, job.entry)
             with _disk_full_explained(address):
                 job.module.make_parts(stage)
             _note_cost(stage, time.monotonic() - started)
         receipts.write_shard_receipt(ledger.root, job.entry, shard, key.digest)
     return 0
+
+
+@contextlib.contextmanager
+def _only_one(lock: Path, shared: bool = False) -> Iterator[None]:
+    """Hold a job's lock. Where another process had it this one begins anew: what it has read may have been edited."""
+    with wait_for_lock(lock, log, shared) as waited:
+        if waited:
+            os.execv(sys.executable, sys.orig_argv)
+        yield
 
 
 def _set_process_up() -> None:
@@ -236,12 +248,14 @@ def _run_job(job: Job) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         with _disk_full_explained(entry.address):
             if not _taken_back(job, stage):
+                receipts.forget_receipt(root, entry)
                 note(root, "begun", entry.address, key.digest)
                 _run_body(job.module, stage)
                 for staging, final in zip(stagings, finals, strict=True):  # all before one gets its name
                     require_written(staging, final, entry.address)
                     flush(staging)
                 _keep(stage)
+                _require_unchanged(job, key)
             for staging, final in zip(stagings, finals, strict=True):
                 publish(staging, final, entry.address)
         receipts.write_receipt(ledger, entry, key, ledger.hashes(entry, "outputs"))
@@ -253,8 +267,11 @@ def _run_job(job: Job) -> None:
             remove(path)
         if status == "FINISHED":
             record.outputs(receipts.read_receipt(root, entry)["outputs"])
-        own, wall_s, peak = time.monotonic() - started, *_shard_costs(stage.state_dir)
-        record.finish(status, wall_s=own + wall_s, peak_memory_mb=max(_peak_memory_mb(), peak))
+        # Those of shards count once: an attempt that failed counts itself alone.
+        shards = _shard_costs(stage.state_dir) if status == "FINISHED" else []
+        wall_s = time.monotonic() - started + sum(cost["wall_s"] for cost in shards)
+        peak = max([_peak_memory_mb(), *(cost["peak_memory_mb"] for cost in shards)])
+        record.finish(status, wall_s=wall_s, peak_memory_mb=peak)
 
 
 def _run_body(module, stage: Stage) -> None:
@@ -262,6 +279,22 @@ def _run_body(module, stage: Stage) -> None:
         module.merge(stage, module.make_parts(stage))
     else:
         module.run(stage)
+
+
+def _require_unchanged(job: Job, key: tracking.RunKey) -> None:
+    """Raise PipelineError where something was edited while the job ran: DVC would take its result for the new one's."""
+    now = receipts.job_key(job.ledger, job.entry, load_params(job.ledger.root / "params.yaml"))
+    edited = [
+        name
+        for before, after in ((key.params, now.params), (key.inputs, now.inputs), (key.code, now.code))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    if edited:
+        raise PipelineError(
+            f"{job.entry.address}: {', '.join(edited)} changed while it ran; run it again. What it made is kept, and "
+            "taken if the change is taken back"
+        )
 
 
 def _keep(stage: Stage) -> None:
@@ -285,7 +318,7 @@ def _taken_back(job: Job, stage: Stage) -> bool:
     if not kept.exists() or receipts.signature(kept) != mark.read_text():
         return False
     receipt = receipts.read_receipt(job.ledger.root, job.entry)
-    if receipt and job.ledger.records(job.entry, receipt["outputs"]):
+    if receipt and receipts.entered(job.ledger, job.entry, receipt):
         return False
     for number, staging in enumerate(stage.outputs):
         link(kept / str(number), staging)
@@ -305,13 +338,18 @@ def _forget_others(state: Path) -> None:
 def _note_cost(stage: Stage, wall_s: float) -> None:
     path = stage.state_dir / "costs" / f"{stage.parts.shard}-{time.time_ns()}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"wall_s": wall_s, "peak_memory_mb": _peak_memory_mb()}))
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps({"wall_s": wall_s, "peak_memory_mb": _peak_memory_mb()}))
+    temporary.replace(path)
 
 
-def _shard_costs(state: Path) -> tuple[float, float]:
-    """Seconds of all shards together, and the largest memory of any, MB."""
-    costs = [json.loads(path.read_text()) for path in (state / "costs").glob("*.json")]
-    return sum(cost["wall_s"] for cost in costs), max((cost["peak_memory_mb"] for cost in costs), default=0.0)
+def _shard_costs(state: Path) -> list[dict[str, float]]:
+    """Seconds and memory (MB) of each shard; what a power cut left empty is left out."""
+    costs = []
+    for path in (state / "costs").glob("*.json"):
+        with contextlib.suppress(ValueError):
+            costs.append(json.loads(path.read_text()))
+    return costs
 
 
 @contextlib.contextmanager
@@ -366,9 +404,12 @@ def _peak_memory_mb() -> float:
 
 
 def git_commit(root: Path) -> str | None:
-    """The commit that is checked out; None without git."""
-    found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+    """The commit that is checked out; None without one, or without git."""
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def _end_quietly(signum, frame) -> None:

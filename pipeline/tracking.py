@@ -49,6 +49,7 @@ class RunKey:
     params: dict[str, Any]
     inputs: dict[str, str]  # path -> hash
     code: dict[str, str]  # path -> hash
+    command: str = ""
 
     @property
     def digest(self) -> str:

@@ -25,8 +25,10 @@ class Planned:
         return int(self.entry.meta.get("shards", 1))
 
 
-def forecast(ledger: Ledger, targets: Iterable[str], costs: Iterable[Cost]) -> list[Planned]:
+def forecast(ledger: Ledger, targets: Iterable[str], costs: Iterable[Cost], processes: int) -> list[Planned]:
     """The stale jobs that ``targets`` need (paths, STAGE or STAGE@KEY; all where there is none), in running order.
+
+    ``processes``: of a training, each on a device of its own.
 
     Raises PipelineError for a target that nothing makes.
     """
@@ -41,7 +43,7 @@ def forecast(ledger: Ledger, targets: Iterable[str], costs: Iterable[Cost]) -> l
             reasons=_reasons(ledger, entry, changed, stale),
             hours=_estimate(known, (entry.name, entry.key or "")),
             exact=(entry.name, entry.key or "") in known,
-            devices=max(1, int(entry.meta.get("gpu", 0))),
+            devices=processes if entry.meta["gpu"] > 1 else 1,
             disk=_estimate(sizes, (entry.name, entry.key or "")),
         )
         for entry in ledger.in_order()

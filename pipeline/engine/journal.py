@@ -1,5 +1,6 @@
 """A line for whatever a job begins and ends, in the order it happened: what was made, where, and whether twice."""
 
+import contextlib
 import json
 import os
 import time
@@ -24,5 +25,8 @@ def read_journal(root: Path) -> list[dict]:
     """All events, oldest first; none where nothing has run. A line that a crash cut off is left out."""
     if not (root / JOURNAL).exists():
         return []
-    lines = (root / JOURNAL).read_text().splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    found = []
+    for line in (root / JOURNAL).read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found

@@ -36,7 +36,7 @@ def manifest(template: dict, script: str, cpus: int, memory_mb: int, gpus: int, 
             *({"name": name, "value": value} for name, value in variables.items()),
         ],
     }
-    spec["activeDeadlineSeconds"] = 60 * minutes
+    spec["template"]["spec"]["activeDeadlineSeconds"] = 60 * minutes  # of the pod: time in the queue does not count
     return template
 
 

@@ -6,6 +6,7 @@ Snakemake, the runner and the tests use this; nothing else looks into dvc.yaml.
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -40,7 +41,10 @@ class StageEntry:
 
 
 class Ledger:
-    """The stages of one repository. ``locked``: wait for other processes of this host; elsewhere nobody writes it."""
+    """The stages of one repository. ``locked``: wait for other processes of this host, which may be writing it.
+
+    Elsewhere that lock does not reach: what is read in the middle of a write is read again.
+    """
 
     def __init__(self, root: Path | str = ".", locked: bool = True):
         os.environ.setdefault("DVC_NO_ANALYTICS", "1")
@@ -52,7 +56,7 @@ class Ledger:
         try:
             self.repo = Repo(str(root), _wait_for_lock=True)
             with self.repo.lock if locked else nullcontext():  # dvc.lock is rewritten in place by other jobs
-                self._stages = list(self.repo.index.stages)
+                self._stages = self._read(1 if locked else 5)
         except NotDvcRepoError as error:
             raise PipelineError(f"{error}; run this in the project's folder (without git: see README)") from None
         except DvcException as error:
@@ -63,6 +67,18 @@ class Ledger:
         except RemoteMissingDepsError as error:
             raise PipelineError(f"an input of params.yaml lies behind a URL: {error}; pip install it") from None
         self.root = Path(self.repo.root_dir)
+
+    def _read(self, tries: int) -> list:
+        from dvc.exceptions import DvcException
+
+        for left in reversed(range(tries)):
+            try:
+                return list(self.repo.index.stages)
+            except DvcException:
+                if not left:
+                    raise
+                time.sleep(1)
+                self.repo.reset()
 
     @cached_property
     def entries(self) -> dict[str, StageEntry]:
@@ -204,7 +220,8 @@ class Ledger:
                 values |= dep.hash_info.value or {}
             else:
                 recorded[self._place(dep)] = str(dep.hash_info.value)
-        return self.records(entry, outputs) and recorded == hashes and values == params
+        unchanged = not self._stage(entry).cmd_changed
+        return unchanged and self.records(entry, outputs) and recorded == hashes and values == params
 
     def recorded_sizes(self) -> dict[str, int]:
         """Bytes of the outputs of each job that dvc.lock records, those of rows that are gone included."""
@@ -216,18 +233,21 @@ class Ledger:
 
     def unused_cache(self) -> tuple[int, int]:
         """Files in DVC's cache that no job of dvc.yaml, as it is now, needs, and their bytes."""
+        odb, names = self.repo.cache.local, self._unused()
+        return len(names), sum(odb.fs.size(odb.oid_to_path(name)) for name in names)
+
+    def drop_unused_cache(self) -> None:
+        """Remove what ``unused_cache`` counts."""
+        for name in self._unused():
+            self.repo.cache.local.delete(name)
+
+    def _unused(self) -> list[str]:
         used = {str(item.value) for found in self.repo.used_objs().values() for item in found}
         for out in (out for stage in self._stages for out in stage.outs if not out.use_cache and out.exists):
             path = Path(out.fs_path)  # DVC's run cache holds a copy of what git keeps
             files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
             used |= {str(out.hash_info.value), *(hashlib.md5(file.read_bytes()).hexdigest() for file in files)}
-        odb = self.repo.cache.local
-        sizes = [odb.fs.size(odb.oid_to_path(name)) for name in odb.all() if name not in used]
-        return len(sizes), sum(sizes)
-
-    def drop_unused_cache(self) -> None:
-        """Remove what ``unused_cache`` counts."""
-        self.repo.gc(workspace=True)
+        return [name for name in self.repo.cache.local.all() if name not in used]
 
     def commit(self, entry: StageEntry) -> None:
         """Enter a job that was done without DVC, with its inputs and outputs as they are now."""

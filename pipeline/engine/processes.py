@@ -49,16 +49,21 @@ def hold_folder(lock_file: Path) -> int:
 
 
 @contextlib.contextmanager
-def wait_for_lock(path: Path, log) -> Iterator[None]:
-    """Hold the lock file ``path``, waiting for whoever holds it; freed by the kernel however the process ends."""
+def wait_for_lock(path: Path, log, shared: bool = False) -> Iterator[bool]:
+    """Hold the lock file ``path``, waiting for whoever holds it; freed by the kernel however the process ends.
+
+    ``shared``: beside others who hold it so. Gives whether it had to wait.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    kind, waited = fcntl.LOCK_SH if shared else fcntl.LOCK_EX, False
     with path.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             log.info("another process does this job; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            fcntl.flock(file, kind)
+            waited = True
+        yield waited
 
 
 @contextlib.contextmanager

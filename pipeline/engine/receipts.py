@@ -5,6 +5,7 @@ that schedules the jobs, alone, enters receipted jobs into dvc.lock. Every job l
 until dvc.lock agrees with it, what the job has made is kept in its state folder, so that no kill in between costs it.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -60,6 +61,11 @@ def read_receipt(root: Path, entry: StageEntry) -> dict | None:
         return None
 
 
+def forget_receipt(root: Path, entry: StageEntry) -> None:
+    """Before a job is done anew: until it is done, nothing says that it is."""
+    (root / RECEIPTS / f"{entry.address}.json").unlink(missing_ok=True)
+
+
 def shard_receipt(entry: StageEntry, shard: Shard) -> Path:
     """What says that a shard's parts are made, relative to the project's folder."""
     return STATE / "shards" / entry.name / (entry.key or "all") / str(shard)
@@ -77,11 +83,14 @@ def signature(path: Path) -> str:
     if not path.exists():
         return ""
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
-    files = [file for file in files if file.name != SNAKEMAKES]
     digest = hashlib.sha256()
-    for file in files:
-        about = file.stat()
-        digest.update(f"{file.relative_to(path)}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+    try:
+        for file in files:
+            if file.name != SNAKEMAKES:
+                about = file.stat()
+                digest.update(f"{file.relative_to(path)}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+    except FileNotFoundError:  # another process puts a new one in its place
+        return ""
     return digest.hexdigest()
 
 
@@ -121,6 +130,7 @@ def job_key(ledger: Ledger, entry: StageEntry, params) -> RunKey:
         params=declared_values(params, entry.params),
         inputs=input_hashes(ledger, entry),
         code=ledger.hashes(entry, "code"),
+        command=entry.command,
     )
 
 
@@ -129,35 +139,35 @@ def commit_receipts(ledger: Ledger, params) -> list[str]:
 
     A receipt of parameters, code or inputs that are no longer those of the project enters nothing: its job is stale.
     """
-    entered = []
+    new = []
     for entry in ledger.in_order():
         receipt = read_receipt(ledger.root, entry)
-        if receipt is None or _entered(ledger, entry, receipt):
+        if receipt is None or entered(ledger, entry, receipt):
             continue
         present = all(is_url(path) or (ledger.root / path).exists() for path in entry.inputs)
         if present and holds(ledger, entry, receipt, job_key(ledger, entry, params).digest):
             ledger.commit(entry)
-            entered.append(entry.address)
-    if entered:
-        log.info("entered into dvc.lock: %s", ", ".join(entered))
-    return entered
+            new.append(entry.address)
+    if new:
+        log.info("entered into dvc.lock: %s", ", ".join(new))
+    return new
 
 
-def _entered(ledger: Ledger, entry: StageEntry, receipt: dict) -> bool:
-    """Not by its outputs alone: an edit may run a job again and give the same bytes."""
+def entered(ledger: Ledger, entry: StageEntry, receipt: dict) -> bool:
+    """Whether dvc.lock has what a receipt says. Not by its outputs alone: an edit may give the same bytes."""
     key = receipt["key"]
     return ledger.knows(entry, key["params"], key["inputs"] | key["code"], receipt["outputs"])
 
 
 def sweep(ledger: Ledger) -> None:
-    """Remove the state of jobs that dvc.lock records as their receipts say; not of those that run."""
+    """Remove the state of jobs that dvc.lock has as their receipts say; not of those that run."""
     for entry in ledger.entries.values():
         states = state_of(ledger.root, entry)
         receipt = read_receipt(ledger.root, entry) if states.exists() else None
-        if receipt is None or not ledger.records(entry, receipt["outputs"]):
+        if receipt is None or not entered(ledger, entry, receipt):
             continue
         with try_lock(lock_file(ledger.root, entry)) as free:
             if free:
                 shutil.rmtree(states / receipt["digest"][:16], ignore_errors=True)
-                if not any(states.iterdir()):
+                with contextlib.suppress(OSError):  # it holds others, or another process was faster
                     states.rmdir()

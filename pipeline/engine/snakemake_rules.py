@@ -1,5 +1,6 @@
 """What the Snakefile asks: one rule a stage of dvc.yaml, and which of its jobs DVC calls stale."""
 
+import logging
 import re
 import secrets
 from collections import Counter
@@ -9,10 +10,11 @@ from pathlib import Path
 from pipeline.engine.ledger import Ledger, StageEntry
 from pipeline.engine.parts import Shard
 from pipeline.engine.processes import hold_folder
-from pipeline.engine.receipts import commit_receipts, job_key, shard_receipt, sweep
+from pipeline.engine.receipts import commit_receipts, job_key, shard_receipt, state_of, sweep
 from pipeline.errors import PipelineError
-from pipeline.params.file import Params
+from pipeline.params.file import Params, load_params
 
+log = logging.getLogger(__name__)
 MARKERS = Path(".snakemake/stale")
 LOCK = Path(".snakemake/pipeline.lock")
 CAPTIONS = Path("docs/captions")  # outside pipeline/: no stage reruns when one changes
@@ -119,15 +121,34 @@ def _with_wildcard(path: str, key: str | None) -> str:
     return path.replace(key, "{key}") if key else path
 
 
-def open_ledger(root: Path, params: Params, elsewhere: bool = False) -> Ledger:
-    """The ledger, with what was done without DVC entered, and the state that nobody needs any more removed.
+def open_ledger(root: Path | str, elsewhere: bool, alone: bool) -> tuple[Ledger, set[str]]:
+    """The ledger as it is before a run, and the addresses of the jobs to run again.
 
-    ``elsewhere``: jobs will run where DVC is not asked, so that what its run cache has is put back now.
+    ``elsewhere``: jobs will run where DVC is not asked, so that what its run cache has is put back now. ``alone``: no
+    other Snakemake works in this folder; where one does, nothing is written.
     """
+    params = load_params(Path(root) / "params.yaml")
+    if not alone:
+        ledger = Ledger(root, locked=not elsewhere)
+        return ledger, ledger.stale()
+    ledger = _settled(root, params)
+    while elsewhere and _restore(ledger):
+        ledger = Ledger(root)
+    return ledger, mark_stale(ledger, params)
+
+
+def settle(root: Path | str) -> None:
+    """After a run: enter what was done without DVC. Parameters are read anew: they may have been edited meanwhile."""
+    try:
+        _settled(root, load_params(Path(root) / "params.yaml"))
+    except PipelineError as error:
+        log.warning("not all that was done is in dvc.lock yet, the next run enters it: %s", error)
+
+
+def _settled(root: Path | str, params: Params) -> Ledger:
+    """The ledger, with what was done without DVC entered, and the state that nobody needs any more removed."""
     ledger = Ledger(root)
     if commit_receipts(ledger, params):
-        ledger = Ledger(root)
-    while elsewhere and _restore(ledger):
         ledger = Ledger(root)
     sweep(ledger)
     return ledger
@@ -157,7 +178,7 @@ def mark_stale(ledger: Ledger, params: Params) -> set[str]:
         fresh = not any(up in made_again for path in entry.inputs for up in ledger.upstream_paths(path))
         digest = job_key(ledger, entry, params).digest if fresh else None
         for path in receipts:
-            if path.read_text() != digest:
+            if path.read_text() != digest or not (state_of(ledger.root, entry) / digest[:16]).exists():
                 path.unlink()
     return stale
 
@@ -167,9 +188,20 @@ def marker(address: str) -> Path:
     return MARKERS / address
 
 
-def hold() -> int:
-    """Refuse a second Snakemake in this folder."""
-    return hold_folder(LOCK)
+def hold() -> bool:
+    """Be the only Snakemake that works in this folder; returns whether it is. One that only looks need not be."""
+    try:
+        hold_folder(LOCK)
+    except PipelineError:
+        return False
+    return True
+
+
+def require_alone(alone: bool) -> None:
+    """Raise PipelineError where another Snakemake works in this folder, or did when this one looked at it."""
+    if not alone:
+        hold_folder(LOCK)
+        raise PipelineError("another pipeline worked in this folder until a moment ago; start again")
 
 
 def is_folder(path: str) -> bool:

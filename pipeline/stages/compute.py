@@ -9,6 +9,7 @@ from pipeline.engine.ledger import Ledger
 from pipeline.reporting.compute import SHARED, compute_csv, compute_lines
 from pipeline.reporting.rows import BACKBONES
 from pipeline.tracking import job_costs
+from pipeline.training.nodes import Layout
 
 
 def add_arguments(parser):
@@ -16,13 +17,11 @@ def add_arguments(parser):
 
 
 def run(stage):
-    from ruamel.yaml import YAML
-
     ledger = Ledger()
     jobs = {
         (entry.name, entry.key or ""): next((name for name in BACKBONES if (entry.key or "").startswith(name)), SHARED)
         for entry in ledger.entries.values()
     }
-    accelerate = YAML(typ="safe").load(Path(stage.runtime.accelerate_config).read_text())
-    processes = dict.fromkeys(("initialise", "finetune", "claims_seed"), int(accelerate.get("num_processes", 1)))
+    processes = Layout.read(Path(stage.runtime.accelerate_config)).processes
+    processes = {entry.name: processes for entry in ledger.entries.values() if entry.meta["gpu"] > 1}
     stage.outputs[0].write_text(compute_csv(compute_lines(job_costs(ledger.root), jobs, processes)))

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.leftovers import leftovers
+from pipeline.engine.processes import hold_folder
+from pipeline.engine.snakemake_rules import LOCK
+from pipeline.params.file import load_params
 from pipeline.runner import remove
 from pipeline.tools.project import sized
 
@@ -20,8 +23,10 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     args = parser.parse_args(arguments)
+    hold_folder(LOCK)
     ledger = Ledger()
-    paths, (files, size) = leftovers(ledger), ledger.unused_cache()
+    paths = leftovers(ledger, load_params(ledger.root / "params.yaml"))
+    files, size = ledger.unused_cache()
     if not paths and not files:
         print("nothing to drop: all that is here belongs to a current row")
         return 0

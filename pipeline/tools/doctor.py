@@ -85,7 +85,7 @@ def _released(params: Params) -> Iterator[Finding]:
 def _machine(params: Params) -> Iterator[Finding]:
     import torch
 
-    from pipeline.training.launch import processes_of
+    from pipeline.training.nodes import Layout
 
     config = Path(params.runtime.accelerate_config)
     if not config.is_file():
@@ -98,7 +98,7 @@ def _machine(params: Params) -> Iterator[Finding]:
     if not count:
         wanted = params.runtime.device == "cuda"
         yield Finding(False if wanted else None, "no GPU is seen: everything runs on the CPU")
-    asked = processes_of(config)
+    asked = Layout.read(config).processes
     enough = count >= asked or asked == 1
     yield Finding(enough, f"{config}: {asked} process(es) a training, {count} GPU(s) here")
 
@@ -108,10 +108,10 @@ def _memory(params: Params) -> Iterator[Finding]:
     import torch
 
     from pipeline.footprint import footprint
-    from pipeline.training.launch import processes_of
+    from pipeline.training.nodes import Layout
 
     there = min((torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())), default=0)
-    shares = processes_of(Path(params.runtime.accelerate_config))
+    shares = Layout.read(Path(params.runtime.accelerate_config)).processes
     for name, spec in params.backbones.items():
         shape = latent_shape(params, spec)
         unet = spec.model["unet"]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from pipeline.engine.forecast import Planned, forecast
 from pipeline.engine.ledger import Ledger
+from pipeline.params.file import load_params
 from pipeline.tools.project import sized
 from pipeline.tracking import job_costs
+from pipeline.training.nodes import Layout
 
 SHOWN_REASONS = 2
 
@@ -24,7 +26,9 @@ def run(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     ledger = Ledger()
     logging.getLogger("pipeline.tracking").setLevel(logging.ERROR)
-    planned = forecast(ledger, args.targets, _costs(ledger.root))
+    runtime = load_params(ledger.root / "params.yaml").runtime
+    processes = Layout.read(ledger.root / runtime.accelerate_config).processes
+    planned = forecast(ledger, args.targets, _costs(ledger.root), processes)
     if not planned:
         print("nothing would run: everything asked for is there and up to date")
         return 0

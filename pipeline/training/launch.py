@@ -18,11 +18,6 @@ from pipeline.training.together import started
 POLL_SECONDS = 1.0
 
 
-def processes_of(config: Path) -> int:
-    """How many processes an accelerate config starts."""
-    return Layout.read(config).processes
-
-
 def make_job(stage, *, family, model, source, latents, process, optimisation, condition_noise, departures) -> Job:
     """A stage's training as a job: its output is the stage's, its state lies in the stage's state folder."""
     return Job(
@@ -46,7 +41,7 @@ def launch(job: Job, runtime, record, log) -> None:
     ``runtime``: the group of params.yaml. It says how the work is shared out, which changes a result by rounding only.
     """
     config = Path(runtime.accelerate_config)
-    job = replace(job, processes=processes_of(config), clips_per_device=runtime.clips_per_device)
+    job = replace(job, processes=Layout.read(config).processes, clips_per_device=runtime.clips_per_device)
     state = Path(job.state)
     state.mkdir(parents=True, exist_ok=True)
     file, failure = state / "job.json", state / FAILURE

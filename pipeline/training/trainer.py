@@ -35,9 +35,9 @@ from pipeline.training.batches import Batch, assemble
 from pipeline.training.ema import Ema
 from pipeline.training.job import Job
 from pipeline.training.loss import TrainingStep
+from pipeline.training.meeting import meet
 from pipeline.training.order import clip_order, passes, share
 from pipeline.training.state import STATE_FILE, load_state, losses_until, save_state
-from pipeline.training.together import meet
 
 CLIPS_AHEAD, THREADS = 32, 4  # read and drawn in advance, by so many threads of each process
 PATIENCE = timedelta(hours=2)  # of the other processes, while the first writes its state

@@ -35,7 +35,7 @@ def requests(job: dict) -> dict:
         "threads": int(given["cpu"]),
         "mem_mb": int(given["memory"].removesuffix("M")),
         "gpu": int(given.get("nvidia.com/gpu", 0)),
-        "minutes": job["spec"]["activeDeadlineSeconds"] // 60,
+        "minutes": job["spec"]["template"]["spec"]["activeDeadlineSeconds"] // 60,
     }
 
 
