@@ -1,39 +1,43 @@
 """Random kills over a real run, each resumed; a disk that is full for every stage's writer.
 
     python benchmarks/faults.py kills [--count 20] [--seed 0] [--target reports/table3.csv] [--slurm]
-    python benchmarks/faults.py disk       # root: mounts a small file system
+    python benchmarks/faults.py disk       # root: mounts small file systems
 
 kills: the smoke preset undisturbed, then in another clone killed at random times: a stage's process, or Snakemake with
 its jobs orphaned; with --slurm through the two nodes of tests/slurm (root), where orphans run on, and slurmd dies, too.
 Says whether checkpoints, samples, metrics and tables are those of the undisturbed run (content
 hashes of every output in dvc.lock), whether anything finished was done again, and whether two processes ever wrote one
-stage at once. disk: every stage of the smoke preset is first run with no space left, then with space, then with room
-for half of its output where that is large.
+stage at once. disk: every stage of the smoke preset is run while the disk of its outputs is full, and that of its
+state, then with space.
 """
 
 import argparse
 import contextlib
+import importlib
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 from project import ENVIRONMENT, ROOT, clone
 from ruamel.yaml import YAML
 
 from pipeline.data.listings import read_listing
-from pipeline.data.schema import read_rejects
+from pipeline.data.schema import ClipSet, read_rejects
 from pipeline.engine.journal import read_journal
 from pipeline.engine.ledger import Ledger
+from pipeline.engine.receipts import state_of
 from pipeline.params.file import load_params
+from pipeline.runner import remove
 
 UNTRACKED = {**ENVIRONMENT, "PIPELINE_TRACKING": "off"}
-MUCH = 1 << 20  # bytes; DVC itself needs less to begin a job
+LARGE = 1 << 20  # bytes of outputs
 
 
 def main() -> int:
@@ -46,12 +50,8 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         if args.what == "kills":
-            cluster = start_cluster(Path(scratch)) if args.slurm else None
-            try:
+            with started_cluster(Path(scratch)) if args.slurm else contextlib.nullcontext() as cluster:
                 return kills(Path(scratch), args.count, random.Random(args.seed), args.target, cluster)
-            finally:
-                if cluster:
-                    cluster.stop()
         return full_disk(Path(scratch))
 
 
@@ -60,15 +60,19 @@ def start(folder: Path, *command: str) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=folder, env=UNTRACKED, stdout=log, stderr=subprocess.STDOUT)
 
 
-def start_cluster(scratch: Path):
+@contextlib.contextmanager
+def started_cluster(scratch: Path):
     """Two nodes on this machine."""
     sys.path.insert(0, str(ROOT))
     from tests.slurm.cluster import Cluster
 
     cluster = Cluster(scratch / "cluster")
-    cluster.start()
     UNTRACKED["SLURM_CONF"] = str(cluster.conf)
-    return cluster
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 def kills(scratch: Path, count: int, chance: random.Random, target: str, cluster) -> int:
@@ -123,7 +127,8 @@ def disturb(process, wanted, after: float, chance, twice: list, folder: Path, cl
                 time.sleep(chance.uniform(0, 10))
                 cluster.start_node(node)
             else:
-                (chance.choice(bodies) if wanted == "a job" else process).kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                    (chance.choice(bodies) if wanted == "a job" else process).kill()
         time.sleep(0.1)
     if not cluster:  # jobs of this host die with it; on nodes they go on, and the next run finds what they make
         psutil.wait_procs([each for each in psutil.process_iter() if stage_of(each, folder)], timeout=60)
@@ -159,6 +164,8 @@ def verdict(whole: Path, broken: Path, twice: list[str]) -> int:
     expected, found = locked(whole), locked(broken)
     different = sorted(name for name in expected if expected[name] != found.get(name))
     print(f"outputs as undisturbed: {len(expected) - len(different)} of {len(expected)} jobs {different or ''}")
+    unsettled = sorted(set(Ledger(broken).changes()) & set(expected))
+    print(f"jobs whose outputs are not those of dvc.lock: {unsettled or 'none'}")
     finished, again = set(), []
     for event in read_journal(broken):
         job = (event["address"], event["digest"])
@@ -167,54 +174,66 @@ def verdict(whole: Path, broken: Path, twice: list[str]) -> int:
         if event["event"] == "done":
             finished.add(job)
     print(f"finished jobs done again: {again or 'none'}; one stage written by two at once: {twice or 'never'}")
-    lost = sum(rows_lost(folder) for folder in sorted((broken / "clips").iterdir()))
-    print(f"rows of listings neither in clips nor in rejects, or in both: {lost}")
+    lost = [name for folder in sorted((broken / "clips").iterdir()) for name in rows_lost(folder)]
+    print(f"rows of listings neither in clips nor in rejects, or more than once: {lost or 'none'}")
     partial = [str(path.relative_to(broken)) for path in broken.rglob(".*.partial*")]
-    print(f"half-written files: {partial or 'none'}")
-    return len(different) + len(again) + len(twice) + lost + len(partial)
+    print(f"half-written files: {partial or 'none'}", flush=True)
+    return sum(map(len, (different, unsettled, again, twice, lost, partial)))
 
 
 def locked(folder: Path) -> dict[str, list]:
-    """What dvc.lock says of every job's outputs."""
+    """What dvc.lock says of the outputs of every job that has run there."""
     stages = YAML(typ="safe").load((folder / "dvc.lock").read_text())["stages"]
-    present = {name for name, entry in Ledger(folder).entries.items() if (folder / entry.outputs[0]).exists()}
-    return {name: stage["outs"] for name, stage in stages.items() if name in present}
+    done = {event["address"] for event in read_journal(folder) if event["event"] in ("done", "taken")}
+    return {name: stage["outs"] for name, stage in stages.items() if name in done}
 
 
-def rows_lost(clips: Path) -> int:
-    """Row numbers missing or double among rejects and sources of one clips folder; its windows count once."""
-    import pyarrow.parquet as pq
-
+def rows_lost(clips: Path) -> list[str]:
+    """Rows of one listing that are not exactly once among the rejects and the sources of a clips folder."""
     project = clips.parents[1]
     spec = load_params(project / "params.yaml").clip_sets[clips.name]
     listing, videos = project / spec.listing, project / spec.videos
-    rows = sum(1 for _ in read_listing(spec.layout, listing, videos, spec.columns, clips.name))
-    windows = [window for path in clips.glob("part-*.parquet") for window in pq.read_table(path)["window"].to_pylist()]
-    return abs(rows - windows.count(0) - len(read_rejects(clips)))
+    rows = Counter(row.source for row in read_listing(spec.layout, listing, videos, spec.columns, clips.name))
+    kept, rejects = ClipSet(clips), read_rejects(clips)
+    rows.subtract(source for source, window in zip(kept.sources, windows_of(clips), strict=True) if window == 0)
+    rows.subtract(reject["source"] for reject in rejects)
+    return [f"{clips.name}: {source}" for source, number in rows.items() if number]
+
+
+def windows_of(clips: Path) -> list[int]:
+    """The window of every clip, in order."""
+    files = sorted(clips.glob("part-*.parquet"))
+    return [window for file in files for window in pq.read_table(file, columns=["window"])["window"].to_pylist()]
 
 
 def full_disk(scratch: Path) -> int:
-    """A job of each stage without space, with room for half of what it writes where that is much, and with space."""
-    mount = scratch / "small"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3g", "tmpfs", str(mount)], check=True)
-    wrong, seen = 0, set()
-    try:
-        folder = clone(mount / "project", "smoke")
-        for entry in Ledger(folder).in_order():
-            single = ["dvc", "repro", "--quiet", "--single-item", entry.address]
-            if new := entry.name not in seen:
-                seen.add(entry.name)
-                wrong += not fails_without_space(folder, mount, single, entry, 0)
+    """A job of each stage while the disk of its outputs is full, then while that of its state is, then with space.
+
+    Where the outputs are large, once more with room for half of them.
+    """
+    folder, wrong, seen = clone(scratch / "project", "smoke"), 0, set()
+    ledger = Ledger(folder)
+    for entry in ledger.in_order():
+        single = ["dvc", "repro", "--quiet", "--single-item", entry.address]
+        (outputs,) = {(folder / path).parent for path in entry.outputs}
+        if new := entry.name not in seen:
+            seen.add(entry.name)
+            wrong += not fails_without_space(folder, outputs, single, entry, 0)
+            if keeps_state(entry):
+                wrong += not fails_without_space(folder, state_of(folder, entry), single, entry, 0)
+        assert start(folder, *single).wait() == 0, last_words(folder)
+        size = size_of(folder / path for path in entry.outputs)
+        if new and size >= LARGE:
+            wrong += not fails_without_space(folder, outputs, [*single, "--force"], entry, size // 2)
             assert start(folder, *single).wait() == 0, last_words(folder)
-            size = size_of(folder / path for path in entry.outputs)
-            if new and size >= MUCH:
-                wrong += not fails_without_space(folder, mount, [*single, "--force"], entry, size // 2)
-                assert start(folder, *single).wait() == 0, last_words(folder)
-        print(f"{len(seen)} stages, {wrong} things wrong")
-    finally:
-        subprocess.run(["umount", "--lazy", str(mount)], check=False)
+    print(f"{len(seen)} stages, {wrong} things wrong")
     return wrong
+
+
+def keeps_state(entry) -> bool:
+    """Whether a job writes parts or training states before its outputs."""
+    stage = importlib.import_module(f"pipeline.stages.{entry.command.split()[3]}")
+    return hasattr(stage, "make_parts") or entry.name in ("initialise", "finetune", "claims_seed")
 
 
 def size_of(outputs) -> int:
@@ -223,27 +242,43 @@ def size_of(outputs) -> int:
     return sum(path.stat().st_size for path in files if path.is_file())
 
 
-def fails_without_space(folder: Path, mount: Path, command: list[str], entry, free: int) -> bool:
-    """Run a job with so many bytes free: it must fail, say so, and leave nothing that looks finished."""
-    outputs = [folder / path for path in entry.outputs]
+def fails_without_space(folder: Path, place: Path, command: list[str], entry, free: int) -> bool:
+    """Run a job with so many bytes free in ``place``; whether it began, failed, said so, and left nothing."""
+    outputs, log = [folder / path for path in entry.outputs], folder.parent / "full.log"
     for output in outputs:
-        if output.is_dir():
-            shutil.rmtree(output)
-        output.unlink(missing_ok=True)
-    ballast, log = mount / "ballast", mount.parent / "full.log"
-    with ballast.open("wb", buffering=0) as file:
-        with contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(1 << 20))
-        file.truncate(max(0, file.tell() - free))
-    with log.open("w") as file:
+        remove(output)
+    begun = len(read_journal(folder))
+    with small_disk(place, free), log.open("w") as file:
         code = subprocess.run(command, cwd=folder, env=UNTRACKED, stdout=file, stderr=subprocess.STDOUT).returncode
-    ballast.unlink()
-    left = [path.name for path in outputs if path.exists()] + [path.name for path in folder.rglob(".*.partial*")]
-    said = "o space left on" in log.read_text()
-    room = f"{free / 1e6:.1f} MB free" if free else "full"
-    print(f"{entry.address:45} {room:14} exit {code}, says why: {said}, left: {left or 'nothing'}", flush=True)
-    return code != 0 and said and not left
+        left = [path.name for path in outputs if path.exists()] + [path.name for path in folder.rglob(".*.partial*")]
+    said, began = "o space left on" in log.read_text(), len(read_journal(folder)) > begun
+    room = f"{place.relative_to(folder)}, {free / 1e6:.1f} MB free"
+    verdict = f"began: {began}, exit {code}, says why: {said}, left: {left or 'nothing'}"
+    print(f"{entry.address:40} {room:45} {verdict}", flush=True)
+    return began and code != 0 and said and not left
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, free: int) -> Iterator[None]:
+    """What lies in the folder ``place``, on a file system of its own with so many bytes left."""
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as other:
+        size = size_of([place]) + (64 << 20)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", other], check=True)
+        try:
+            subprocess.run(["cp", "--archive", f"{place}/.", other], check=True)
+            with (Path(other) / "ballast").open("wb", buffering=0) as file:
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(1 << 16))
+                file.truncate(max(0, file.tell() - free))
+            subprocess.run(["mount", "--bind", other, place], check=True)
+            try:
+                yield
+            finally:
+                subprocess.run(["umount", place], check=True)
+        finally:
+            subprocess.run(["umount", other], check=True)
 
 
 if __name__ == "__main__":

@@ -289,3 +289,16 @@ def test_cuda_without_a_gpu_is_an_error_for_people(monkeypatch):
     assert stage.workers == 3
     with pytest.raises(PipelineError, match=r"runtime\.device is cuda, but torch sees no GPU"):
         _ = stage.device
+
+
+def test_a_cost_that_a_power_cut_left_empty_is_left_out(tmp_path):
+    (tmp_path / "costs").mkdir()
+    (tmp_path / "costs/0-of-2-1.json").write_text('{"wall_s": 2.0, "peak_memory_mb": 5.0}')
+    (tmp_path / "costs/1-of-2-1.json").touch()
+    assert runner._shard_costs(tmp_path) == [{"wall_s": 2.0, "peak_memory_mb": 5.0}]
+
+
+def test_commit_is_none_where_there_is_no_git(tmp_path, monkeypatch):
+    assert runner.git_commit(tmp_path) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert runner.git_commit(tmp_path) is None

@@ -4,6 +4,13 @@ import shutil
 
 START = "runs.dynamicrafter-finetune-analytic.start.ucf101"
 ROW = "dynamicrafter-finetune-analytic"
+KEY = """
+from pipeline.engine import receipts
+from pipeline.engine.ledger import Ledger
+from pipeline.params.file import load_params
+ledger = Ledger()
+print(receipts.job_key(ledger, ledger.entries["{address}"], load_params(ledger.root / "params.yaml")).digest[:16])
+"""
 
 
 def plan(workspace, *arguments: str) -> dict[str, str]:
@@ -87,3 +94,26 @@ def test_clean_old_shows_then_drops_what_no_row_needs_and_nothing_else(workspace
     shutil.rmtree(root / "samples/ucf101" / ROW)
     workspace.dvc("checkout")  # what the current row needs is still in the cache
     assert (root / "samples/ucf101" / ROW).exists()
+
+
+def test_clean_old_leaves_a_users_own_folders_and_the_schedulers_logs(workspace):
+    videos = workspace.path / "clips/own-videos"
+    videos.mkdir()
+    (videos / "a.mp4").touch()
+    (workspace.path / "logs/slurm/rule_table3/all").mkdir(parents=True)
+    workspace.set("clip_sets.webvid_fixed.videos", "clips/own-videos")
+    assert "nothing to drop" in workspace.run("python", "-m", "pipeline", "clean-old")
+
+
+def test_clean_old_keeps_the_states_of_the_last_run_and_of_todays_parameters(workspace):
+    """Edited and edited back: what the first run had got so far is needed again."""
+    state = workspace.path / f".state/sample_ucf101/{ROW}"
+    digests = []
+    for value in (0.9, 0.8, 0.7):
+        workspace.set(START, value)
+        key = workspace.run("python", "-c", KEY.format(address=f"sample_ucf101@{ROW}")).split()[-1]
+        (state / key).mkdir(parents=True)
+        digests.append(key)
+    workspace.set(START, 0.9)
+    workspace.run("python", "-m", "pipeline", "clean-old", "--yes")
+    assert {path.name for path in state.iterdir()} == {digests[0], digests[2]}

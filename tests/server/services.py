@@ -92,6 +92,7 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
                 raise RuntimeError(f"mlflow server\n{(self.folder / 'server.log').read_text()[-5000:]}")
             time.sleep(0.5)
 

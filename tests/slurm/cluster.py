@@ -10,6 +10,7 @@ empty files, so that requests are scheduled though there is none.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import secrets
@@ -108,7 +109,8 @@ class Cluster:
         gone = of[int((self.folder / f"slurmd.{node}.pid").read_text())]
         for pid, name_space in of.items():
             if name_space == gone:
-                psutil.Process(pid).kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    psutil.Process(pid).kill()
 
     def wait_until_idle(self, seconds: float = START_SECONDS) -> None:
         """Until every node takes jobs."""
@@ -154,7 +156,8 @@ class Cluster:
         """End everything of this cluster; what a crash left, too."""
         while processes := self.processes():  # again for what started meanwhile
             for process in processes:
-                process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             psutil.wait_procs(processes, timeout=10)
 
     def logs(self, size: int = 2000) -> str:

@@ -24,10 +24,12 @@ def cluster():
     folder = Path(tempfile.gettempdir()) / "pipeline-slurm"
     descriptor = hold_folder(folder / "session.lock")
     found = Cluster(folder)
-    found.start()
-    yield found
-    found.stop()
-    os.close(descriptor)
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
+        os.close(descriptor)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.training import nodes
+from pipeline.training import meeting, nodes
 from pipeline.training.nodes import Layout, launch_environment, nodes_command
 from pipeline.training.trainer import train
 from tests.training.launching import ROOT, finish, logged, said
@@ -92,6 +92,12 @@ def test_on_several_nodes_srun_is_told_nothing_of_the_step_that_it_is_started_in
     kept = {"SLURM_JOB_ID": "4711", "SLURM_CONF": "own.conf", "PATH": "/bin"}
     assert launch_environment(CONFIGS / "two_nodes.yaml", {**step, **kept}) == kept
     assert launch_environment(CONFIGS / "gpu.yaml", {**step, **kept}) == {**step, **kept}
+
+
+def test_more_processes_than_gpus_is_an_error_for_people(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    with pytest.raises(PipelineError, match=r"asks for 2 processes, but 1 GPUs are here"):
+        meeting._choose_device(0, 2)
 
 
 SRUN = """#!/bin/sh

@@ -1,0 +1,117 @@
+"""Edits made while a run is under way: a result counts for what it was made from, not for what is there later."""
+
+import json
+import os
+import signal
+from contextlib import contextmanager
+
+import pytest
+
+from tests.engine.helpers import wait_for
+
+ROW = "dynamicrafter-finetune-analytic"
+SAMPLE, METRICS = f"sample_ucf101@{ROW}", f"metrics@{ROW}"
+START = f"runs.{ROW}.start.ucf101"
+HERE, ELSEWHERE = (), ("--config", "ledger=receipts")
+
+
+@contextmanager
+def held(workspace, address: str, *arguments: str):
+    """A run of Snakemake whose job ``address`` has begun and does not end before the block does."""
+    acts = workspace.path.with_name("acts")
+    acts.mkdir(exist_ok=True)
+    workspace.environment["ACTS"] = str(acts)
+    (acts / f"{address}.hold").touch()
+    process = workspace.popen("snakemake", "--cores", "1", "reports/table3.csv", *arguments, start_new_session=True)
+    try:
+        executed = workspace.executed_file
+        wait_for(lambda: executed.exists() and address in executed.read_text().split(), 120)
+        yield process
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    finally:
+        (acts / f"{address}.hold").unlink()
+
+
+@pytest.mark.parametrize("where", [HERE, ELSEWHERE], ids=["here", "elsewhere"])
+def test_parameters_edited_while_their_job_runs(workspace, where):
+    workspace.set(START, 0.9)
+    with held(workspace, SAMPLE, *where) as process:
+        workspace.set(START, 0.8)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode != 0
+    log = (workspace.path / f"logs/sample_ucf101/{ROW}.log").read_text()
+    assert f"{START} changed while it ran; run it again" in log, output
+    workspace.executed()
+    workspace.snakemake("reports/table3.csv", *where)
+    assert SAMPLE in workspace.executed()
+    workspace.nothing_to_do()
+
+
+def test_an_edit_that_is_taken_back_costs_nothing(workspace):
+    workspace.set(START, 0.9)
+    with held(workspace, SAMPLE) as process:
+        workspace.set(START, 0.8)
+    process.communicate(timeout=300)
+    assert process.returncode != 0
+    workspace.executed()
+    workspace.set(START, 0.9)
+    workspace.snakemake("reports/table3.csv")
+    assert SAMPLE not in workspace.executed()
+    workspace.nothing_to_do()
+
+
+def test_parameters_edited_after_their_job_and_before_the_end_of_the_run(workspace):
+    workspace.set(START, 0.9)
+    with held(workspace, METRICS, *ELSEWHERE) as process:
+        workspace.set(START, 0.8)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert SAMPLE in workspace.planned("reports/table3.csv"), "0.9 gave what is there"
+
+
+def test_the_same_bytes_after_an_edit_are_taken_where_dvc_was_killed_before_it_knew(workspace):
+    """The receipt is there, dvc.lock holds the bytes, but for the code before."""
+    stage = workspace.path / "pipeline/stages/table3.py"
+    stage.write_text(stage.read_text() + "\n# an edit that changes no output\n")
+    workspace.run("python", "-m", "pipeline.engine.job", "table3", "--elsewhere")
+    assert workspace.executed() == ["table3"]
+    workspace.dvc("repro", "table3")
+    assert workspace.executed() == []
+    workspace.nothing_to_do()
+
+
+def test_a_job_that_is_done_again_keeps_its_state_until_then(workspace):
+    """Its output was damaged: a receipt and dvc.lock agree, and what the new run has got so far must stay."""
+    state = workspace.path / f".state/sample_ucf101/{ROW}"
+    workspace.set(START, 0.9)
+    workspace.snakemake("reports/table3.csv")
+    (workspace.path / f"samples/ucf101/{ROW}/part").write_text("damaged")
+    for path in (workspace.path / ".dvc/cache").rglob("*"):  # else the cache would mend it
+        if path.is_file():
+            path.unlink()
+    receipt = json.loads((workspace.path / f".state/receipts/{SAMPLE}.json").read_text())
+    own = state / receipt["digest"][:16]
+    workspace.executed()
+    with held(workspace, SAMPLE) as process:
+        own.mkdir(parents=True)
+        (own / "progress").touch()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    workspace.run("python", "-c", "from pipeline.engine.snakemake_rules import settle; settle('.')")
+    assert (own / "progress").exists()
+
+
+def test_a_look_beside_a_run_writes_nothing(workspace):
+    workspace.set(START, 0.9)
+    with held(workspace, SAMPLE, *ELSEWHERE) as process:
+        watched = [*(workspace.path / ".snakemake/stale").iterdir(), workspace.path / "dvc.lock"]
+        before = [path.stat().st_mtime_ns for path in watched]
+        assert SAMPLE in workspace.planned("reports/table3.csv", *ELSEWHERE)
+        refused = workspace.snakemake("--nolock", "reports/table3.csv", *ELSEWHERE, ok=False)
+        assert "another pipeline" in refused
+        assert [path.stat().st_mtime_ns for path in watched] == before
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    workspace.nothing_to_do()
