@@ -15,15 +15,13 @@ from pipeline.errors import PipelineError
 report: "docs/captions/workflow.rst"
 
 
-# receipts: jobs run on other hosts, where DVC's lock does not reach (profiles/slurm).
-elsewhere = config.get("ledger") == "receipts"
 stale_jobs = set()
 try:
     if workflow.is_main_process:
         alone = rules_of.hold()
-        ledger, stale_jobs = rules_of.open_ledger(workflow.basedir, elsewhere, alone)
+        ledger, stale_jobs = rules_of.open_ledger(workflow.basedir, alone)
     else:
-        ledger = Ledger(workflow.basedir, locked=not elsewhere)
+        ledger = Ledger(workflow.basedir, locked=False)
 except PipelineError as error:
     sys.exit(f"error: {error}")
 
@@ -78,7 +76,7 @@ def job_arguments(spec, of_shard=False):
         words = [spec.address(wildcards)]
         if of_shard:
             words += ["--shard", f"{wildcards.shard}-of-{spec.shards}"]
-        return " ".join(words + (["--elsewhere"] if elsewhere else []))
+        return " ".join(words)
 
     return arguments
 

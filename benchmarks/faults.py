@@ -145,7 +145,7 @@ def stage_of(process: psutil.Process, folder: Path) -> str:
         return ""
     if words[2] == "pipeline":
         return " ".join(words[3:])
-    return " ".join(words[3:]) if words[2] == "pipeline.engine.job" and "--elsewhere" in words else ""
+    return " ".join(words[3:]) if words[2] == "pipeline.engine.job" else ""
 
 
 def at_work(folder: Path) -> list[str]:

@@ -143,8 +143,8 @@ def run_stage(name: str, arguments: list[str]) -> int:
     return 0
 
 
-def run_elsewhere(address: str) -> int:
-    """Run a job without DVC, as on another host: its receipt is for the process that schedules the jobs."""
+def run_job(address: str) -> int:
+    """Run a job without DVC: its receipt is for the process that schedules the jobs."""
     _set_process_up()
     ledger = Ledger(locked=False)
     job = _job_at(ledger, address)
@@ -153,22 +153,28 @@ def run_elsewhere(address: str) -> int:
         key = receipts.job_key(ledger, job.entry, job.params)
         if receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest):
             log.info("done already")
+        elif ledger.holds_result(job.entry, key.params, key.inputs | key.code):
+            for path in job.entry.outputs:
+                remove(ledger.root / path)
+            ledger.put_back(job.entry)
+            receipts.write_receipt(ledger, job.entry, key, ledger.hashes(job.entry, "outputs"))
+            log.info("DVC has its result")
         else:
             _run_job(job)
     return 0
 
 
-def run_shard(address: str, shard: Shard, elsewhere: bool) -> int:
-    """Make one shard's parts of a job; the job itself then finds them. ``elsewhere``: as ``run_elsewhere``."""
+def run_shard(address: str, shard: Shard) -> int:
+    """Make one shard's parts of a job; the job itself then finds them."""
     _set_process_up()
-    ledger = Ledger(locked=not elsewhere)
+    ledger = Ledger(locked=False)
     job = _job_at(ledger, address)
     whole, own = (receipts.lock_file(ledger.root, job.entry, name) for name in ("", str(shard)))
     with _only_one(whole, shared=True), _only_one(own):
         _require_inputs(job)
         key = receipts.job_key(ledger, job.entry, job.params)
         done = receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest)
-        if done or (not elsewhere and ledger.settled(job.entry)):
+        if done or ledger.holds_result(job.entry, key.params, key.inputs | key.code):
             log.info("nothing to do: the stage has its result")
         else:
             stage, started = job.stage(key, tracking.NullRecord(), [], shard), time.monotonic()
@@ -328,11 +334,11 @@ def _taken_back(job: Job, stage: Stage) -> bool:
 
 
 def _forget_others(state: Path) -> None:
-    """Remove what runs of other parameters or inputs left unfinished, and the parts of this one."""
-    for path in state.parent.iterdir():
-        if path != state:
+    """Remove what runs of other parameters or inputs left unfinished, and of this one all but what it has made."""
+    kept = {state, *(state / name for name in ("done", "done.signature", "costs"))}
+    for path in (*state.parent.iterdir(), *state.iterdir()):
+        if path not in kept:
             remove(path)
-    remove(state / "parts")
 
 
 def _note_cost(stage: Stage, wall_s: float) -> None:

@@ -20,6 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.urls import is_url
 
 CODE_ROOTS = ("pipeline",)
+COMMITTED_AT_ONCE = 50  # jobs: dvc.lock is written once for them, and a kill costs no more
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Ledger:
 
     def _read(self, tries: int) -> list:
         from dvc.exceptions import DvcException
+        from dvc.repo import Repo
 
         for left in reversed(range(tries)):
             try:
@@ -78,7 +80,7 @@ class Ledger:
                 if not left:
                     raise
                 time.sleep(1)
-                self.repo.reset()
+                self.repo = Repo(str(self.repo.root_dir), _wait_for_lock=True)
 
     @cached_property
     def entries(self) -> dict[str, StageEntry]:
@@ -210,8 +212,8 @@ class Ledger:
         recorded = {self._relative(out.fs_path): str(out.hash_info.value) for out in self._stage(entry).outs}
         return recorded == outputs
 
-    def knows(self, entry: StageEntry, params: dict, hashes: dict[str, str], outputs: dict[str, str]) -> bool:
-        """Whether dvc.lock says that these parameters and these contents of inputs and code gave these outputs."""
+    def knows(self, entry: StageEntry, params: dict, hashes: dict[str, str]) -> bool:
+        """Whether dvc.lock says what these parameters and these contents of inputs and code gave."""
         from dvc.dependency.param import ParamsDependency
 
         recorded, values = {}, {}
@@ -220,8 +222,7 @@ class Ledger:
                 values |= dep.hash_info.value or {}
             else:
                 recorded[self._place(dep)] = str(dep.hash_info.value)
-        unchanged = not self._stage(entry).cmd_changed
-        return unchanged and self.records(entry, outputs) and recorded == hashes and values == params
+        return not self._stage(entry).cmd_changed and recorded == hashes and values == params
 
     def recorded_sizes(self) -> dict[str, int]:
         """Bytes of the outputs of each job that dvc.lock records, those of rows that are gone included."""
@@ -249,26 +250,27 @@ class Ledger:
             used |= {str(out.hash_info.value), *(hashlib.md5(file.read_bytes()).hexdigest() for file in files)}
         return [name for name in self.repo.cache.local.all() if name not in used]
 
-    def commit(self, entry: StageEntry) -> None:
-        """Enter a job that was done without DVC, with its inputs and outputs as they are now."""
-        self.repo.commit(entry.address, force=True, relink=False)
+    def commit(self, entries: list[StageEntry]) -> None:
+        """Enter jobs that were done without DVC, with their inputs and outputs as they are now."""
+        with self.repo.lock:
+            for first in range(0, len(entries), COMMITTED_AT_ONCE):
+                stages = [self._stage(entry) for entry in entries[first : first + COMMITTED_AT_ONCE]]
+                for stage in stages:
+                    stage.save()
+                    stage.commit(relink=False)
+                stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
 
-    def settled(self, entry: StageEntry) -> bool:
-        """Whether DVC would not run the job's command now: nothing has changed, or its run cache has the result.
+    def holds_result(self, entry: StageEntry, params: dict, hashes: dict[str, str]) -> bool:
+        """Whether DVC has what these parameters and contents give: by dvc.lock and its cache, or by its run cache.
 
         Afterwards the ledger knows this job's inputs as they are now, and no longer what dvc.lock says of it.
         """
-        with self.repo.lock:
-            return not self._stage(entry).changed() or self.cached(entry)
-
-    def cached(self, entry: StageEntry) -> bool:
-        """Whether DVC's run cache has the result of a job as it is now. Changes the ledger as ``settled`` does."""
         from dvc.stage.cache import RunCacheNotFoundError
         from dvc_data.hashfile.hash_info import HashInfo
 
         stage = self._stage(entry)
-        if not all(dep.exists for dep in stage.deps):
-            return False
+        if self.knows(entry, params, hashes) and all(out.use_cache and not out.changed_cache() for out in stage.outs):
+            return True
         stage.save_deps()
         for out in stage.outs:  # else DVC takes dvc.lock's outputs for those of the new inputs
             out.hash_info = HashInfo()
@@ -278,9 +280,10 @@ class Ledger:
             return False
         return True
 
-    def restore(self, entry: StageEntry) -> None:
-        """Put a ``cached`` result back in its place, and into dvc.lock."""
-        self.repo.reproduce(entry.address, single_item=True)
+    def put_back(self, entry: StageEntry) -> None:
+        """Put a result that DVC has (``holds_result`` was asked just before) in its place; dvc.lock stays as it is."""
+        with self.repo.lock:
+            self.repo.stage_cache.restore(self._stage(entry))
 
 
 def _words(found: list) -> list[str]:

@@ -1,8 +1,9 @@
-"""Receipts: what a finished job leaves beside its outputs, so that they can be entered in the ledger later, elsewhere.
+"""Receipts: what a finished job leaves beside its outputs, so that it can be entered in the ledger later.
 
-DVC's locks do not reach other hosts. A job on another host runs its plain command and leaves a receipt; the process
-that schedules the jobs, alone, enters receipted jobs into dvc.lock. Every job leaves one, on the own host as well:
-until dvc.lock agrees with it, what the job has made is kept in its state folder, so that no kill in between costs it.
+DVC's locks do not reach other hosts, and it takes seconds to write a dvc.lock of hundreds of jobs. So a job of
+Snakemake runs without DVC and leaves a receipt; the process that schedules the jobs, alone, enters receipted jobs into
+dvc.lock. Until dvc.lock agrees with it, what a job has made is kept in its state folder, so that no kill in between
+costs it.
 """
 
 import contextlib
@@ -146,17 +147,17 @@ def commit_receipts(ledger: Ledger, params) -> list[str]:
             continue
         present = all(is_url(path) or (ledger.root / path).exists() for path in entry.inputs)
         if present and holds(ledger, entry, receipt, job_key(ledger, entry, params).digest):
-            ledger.commit(entry)
-            new.append(entry.address)
+            new.append(entry)
+    ledger.commit(new)
     if new:
-        log.info("entered into dvc.lock: %s", ", ".join(new))
-    return new
+        log.info("entered into dvc.lock: %s", ", ".join(entry.address for entry in new))
+    return [entry.address for entry in new]
 
 
 def entered(ledger: Ledger, entry: StageEntry, receipt: dict) -> bool:
     """Whether dvc.lock has what a receipt says. Not by its outputs alone: an edit may give the same bytes."""
     key = receipt["key"]
-    return ledger.knows(entry, key["params"], key["inputs"] | key["code"], receipt["outputs"])
+    return ledger.records(entry, receipt["outputs"]) and ledger.knows(entry, key["params"], key["inputs"] | key["code"])
 
 
 def sweep(ledger: Ledger) -> None:

@@ -121,19 +121,16 @@ def _with_wildcard(path: str, key: str | None) -> str:
     return path.replace(key, "{key}") if key else path
 
 
-def open_ledger(root: Path | str, elsewhere: bool, alone: bool) -> tuple[Ledger, set[str]]:
+def open_ledger(root: Path | str, alone: bool) -> tuple[Ledger, set[str]]:
     """The ledger as it is before a run, and the addresses of the jobs to run again.
 
-    ``elsewhere``: jobs will run where DVC is not asked, so that what its run cache has is put back now. ``alone``: no
-    other Snakemake works in this folder; where one does, nothing is written.
+    ``alone``: no other Snakemake works in this folder; where one does, nothing is written.
     """
     params = load_params(Path(root) / "params.yaml")
     if not alone:
-        ledger = Ledger(root, locked=not elsewhere)
+        ledger = Ledger(root, locked=False)
         return ledger, ledger.stale()
     ledger = _settled(root, params)
-    while elsewhere and _restore(ledger):
-        ledger = Ledger(root)
     return ledger, mark_stale(ledger, params)
 
 
@@ -152,16 +149,6 @@ def _settled(root: Path | str, params: Params) -> Ledger:
         ledger = Ledger(root)
     sweep(ledger)
     return ledger
-
-
-def _restore(ledger: Ledger) -> bool:
-    """Put back what DVC's run cache has of stale jobs that rest on nothing stale; whether there was any."""
-    stale = ledger.stale()
-    ready = [entry for entry in ledger.in_order() if entry.address in stale and not ledger.upstream(entry) & stale]
-    found = [entry for entry in ready if ledger.cached(entry)]
-    for entry in found:
-        ledger.restore(entry)
-    return bool(found)
 
 
 def mark_stale(ledger: Ledger, params: Params) -> set[str]:

@@ -1,4 +1,4 @@
-"""Jobs as on other hosts (`--config ledger=receipts`), on this one: faults, edits and reverts between receipts."""
+"""Receipts, and what enters them into dvc.lock: faults, edits and reverts in between."""
 
 import os
 import signal
@@ -8,14 +8,13 @@ from tests.engine.helpers import wait_for
 ROW = "dynamicrafter-finetune-analytic"
 SAMPLE = f"sample_ucf101@{ROW}"
 START = f"runs.{ROW}.start.ucf101"
-ELSEWHERE = ("--config", "ledger=receipts")
 
 
 def stop_after(workspace, address: str) -> None:
-    """Start a run elsewhere and kill it, jobs included, when the receipt of ``address`` is there."""
+    """Start a run and kill it, jobs included, when the receipt of ``address`` is there."""
     receipt = workspace.path / f".state/receipts/{address}.json"
     old = receipt.read_bytes() if receipt.exists() else b""
-    process = workspace.popen("snakemake", "--cores", "1", "reports/table3.csv", *ELSEWHERE, start_new_session=True)
+    process = workspace.popen("snakemake", "--cores", "1", "reports/table3.csv", start_new_session=True)
     wait_for(lambda: receipt.exists() and receipt.read_bytes() != old)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -26,7 +25,7 @@ def test_what_was_receipted_before_a_kill_is_entered_at_the_next_start(workspace
     workspace.set(START, 0.9)
     stop_after(workspace, SAMPLE)
     workspace.executed()
-    workspace.snakemake("reports/table3.csv", *ELSEWHERE)
+    workspace.snakemake("reports/table3.csv")
     assert SAMPLE not in workspace.executed()
     workspace.nothing_to_do()
 
@@ -36,20 +35,20 @@ def test_a_receipt_of_other_parameters_enters_nothing(workspace):
     stop_after(workspace, SAMPLE)
     workspace.executed()
     workspace.set(START, 0.8)
-    workspace.snakemake("reports/table3.csv", *ELSEWHERE)
+    workspace.snakemake("reports/table3.csv")
     assert workspace.executed().count(SAMPLE) == 1
     workspace.nothing_to_do()
 
 
-def test_a_revert_elsewhere_puts_back_what_dvc_has(workspace):
+def test_a_revert_puts_back_what_dvc_has(workspace):
     before = (workspace.path / "reports/table3.csv").read_bytes()
     workspace.set(START, 0.9)
-    workspace.snakemake("reports/table3.csv", *ELSEWHERE)
+    workspace.snakemake("reports/table3.csv")
     assert (workspace.path / "reports/table3.csv").read_bytes() != before
     workspace.executed()
     workspace.set(START, 0.96)
-    workspace.snakemake("reports/table3.csv", *ELSEWHERE)
-    assert set(workspace.executed()) <= {"table3"}, "what DVC's cache has is not made again; reports are not in it"
+    workspace.snakemake("reports/table3.csv")
+    assert workspace.executed() == [], "DVC has it all"
     assert (workspace.path / "reports/table3.csv").read_bytes() == before
     workspace.nothing_to_do()
 
@@ -57,16 +56,16 @@ def test_a_revert_elsewhere_puts_back_what_dvc_has(workspace):
 def test_a_job_that_gives_the_same_bytes_again_is_entered_too(workspace):
     stage = workspace.path / "pipeline/stages/table3.py"
     stage.write_text(stage.read_text() + "\n# an edit that changes no output\n")
-    workspace.snakemake("reports/table3.csv", *ELSEWHERE)
+    workspace.snakemake("reports/table3.csv")
     assert workspace.executed() == ["table3"]
     workspace.nothing_to_do()
 
 
-def test_shards_elsewhere_make_every_part_once(workspace):
+def test_shards_make_every_part_once(workspace):
     workspace.environment["PARTS"] = "1"
     workspace.set("runtime.shards.sample", 3)
     workspace.set(START, 0.9)
-    workspace.snakemake("reports/table3.csv", *ELSEWHERE)
+    workspace.snakemake("reports/table3.csv")
     parts = sorted(line for line in workspace.executed() if line.startswith(f"{SAMPLE}#"))
     assert parts == [f"{SAMPLE}#{number}" for number in range(5)]
     workspace.nothing_to_do()
@@ -76,7 +75,7 @@ def test_two_of_one_job_at_once_wait_for_each_other_and_work_once(workspace):
     """As when a scheduler has two copies of one job after a restart."""
     workspace.set(START, 0.9)
     workspace.environment["STAGE_SECONDS"] = "3"
-    command = ("python", "-m", "pipeline.engine.job", SAMPLE, "--elsewhere")
+    command = ("python", "-m", "pipeline.engine.job", SAMPLE)
     first, second = workspace.popen(*command), workspace.popen(*command)
     outputs = [process.communicate(timeout=120)[0] for process in (first, second)]
     assert first.returncode == second.returncode == 0, outputs
