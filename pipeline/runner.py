@@ -139,6 +139,7 @@ def run_stage(name: str, arguments: list[str]) -> int:
     tracking.prepare_store(ledger.root)
     receipts.sweep(ledger)
     with _only_one(receipts.lock_file(ledger.root, job.entry)):
+        _forget_rows_that_are_gone(job)
         _run_job(job)
     return 0
 
@@ -150,6 +151,7 @@ def run_job(address: str) -> int:
     job = _job_at(ledger, address)
     tracking.prepare_store(ledger.root)
     with _only_one(receipts.lock_file(ledger.root, job.entry)):
+        _forget_rows_that_are_gone(job)
         key = receipts.job_key(ledger, job.entry, job.params)
         if receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest):
             log.info("done already")
@@ -230,6 +232,21 @@ def _require_inputs(job: Job) -> None:
     if missing:
         address = job.entry.address
         raise PipelineError(f"{address} needs {', '.join(missing)}; `dvc repro {address}` makes what is missing")
+
+
+def _forget_rows_that_are_gone(job: Job) -> None:
+    """In input folders where other jobs leave a file each, remove the files that no job of dvc.yaml makes.
+
+    DVC hashes the whole folder: the file of a row that params.yaml no longer has would make a fresh clone, which never
+    had that row, look stale. It is made again when the row comes back.
+    """
+    root, made = job.ledger.root, {Path(path) for entry in job.ledger.entries.values() for path in entry.outputs}
+    for folder in {path.parent for path in made} & {Path(path) for path in job.entry.inputs if not is_url(path)}:
+        kinds = {path.suffix for path in made if path.parent == folder}
+        for path in sorted((root / folder).glob("*")):
+            if path.is_file() and path.suffix in kinds and path.relative_to(root) not in made:
+                log.info("removing %s, which params.yaml does not name any more", path.relative_to(root))
+                path.unlink()
 
 
 def _run_job(job: Job) -> None:

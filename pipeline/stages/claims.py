@@ -8,7 +8,6 @@ from pipeline.claims.verdicts import Reference, judge, lines_of
 from pipeline.probing.probe_file import read_probe
 from pipeline.probing.ratio import motion_ratio
 from pipeline.reporting.claims import claims_csv, claims_page, draw_claims
-from pipeline.reporting.measured import forget_others
 from pipeline.reporting.page import is_demo
 
 
@@ -19,7 +18,6 @@ def add_arguments(parser):
 def run(stage):
     folder, perfect_folder = stage.inputs
     claims = stage.params.claims
-    forget_others(folder, {str(seed) for seed in claims.seeds}, stage.log)
     seeds = [read_seed(folder / f"{seed}.json") for seed in sorted(claims.seeds)]
     perfect, _ = read_probe(perfect_folder)
     reference = None

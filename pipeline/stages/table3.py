@@ -19,7 +19,7 @@ def add_arguments(parser):
 def run(stage):
     controls_file, folder, study = stage.inputs
     runs = {name: run for name, run in runs_of(stage.params.runs).items() if run.group == folder.name}
-    measured, controls = read_measured([folder], runs, stage.log), read_metrics(controls_file)
+    measured, controls = read_measured([folder], runs), read_metrics(controls_file)
     ratings = read_ratings(study / "ratings.csv")
     table, page, figure = stage.outputs
     table.write_text(csv_text(runs, measured, ratings))

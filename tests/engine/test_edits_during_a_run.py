@@ -114,3 +114,15 @@ def test_a_look_beside_a_run_writes_nothing(workspace):
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     workspace.nothing_to_do()
+
+
+def test_the_file_of_a_row_that_is_gone_is_removed_before_its_folder_is_read(workspace):
+    """Removed later, it would look like an edit during the run, and make a fresh clone look stale."""
+    folder = workspace.path / "metrics/table3"
+    (folder / "old-row.json").write_text("{}")
+    (folder / "notes.txt").write_text("a user's own")
+    workspace.snakemake("reports/table3.csv")
+    assert not (folder / "old-row.json").exists() and (folder / "notes.txt").exists()
+    (folder / "notes.txt").unlink()
+    workspace.snakemake("reports/table3.csv")
+    workspace.nothing_to_do()

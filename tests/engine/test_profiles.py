@@ -18,11 +18,6 @@ def test_profile_of_a_cluster_keeps_the_settings_of_the_default_one(name):
     assert {key: there.get(key) for key in here} == here
 
 
-@pytest.mark.parametrize("name", ["slurm", "kubernetes"])
-def test_profile_of_a_cluster_leaves_the_ledger_to_the_main_process(name):
-    assert settings(name)["config"] == ["ledger=receipts"]
-
-
 def test_profile_for_slurm_starts_a_dry_run(workspace):
     """Every setting is one that Snakemake or its executor knows."""
     assert "Nothing to be done" in workspace.run("snakemake", "--profile", "profiles/slurm", "-n")

@@ -57,11 +57,9 @@ def test_the_table_is_written_and_is_the_same_when_written_again(stage):
     assert first[0].decode().count("\n") == 5
 
 
-def test_files_of_rows_that_params_no_longer_has_are_removed(stage):
+def test_files_of_rows_that_params_no_longer_has_do_not_count(stage):
     del stage.params.runs["svd-timenoise-analytic"]
     table3.run(stage)
-    left = {path.stem for path in stage.inputs[1].iterdir()}
-    assert left == set(stage.params.runs)
     assert "svd-timenoise-analytic" not in stage.outputs[1].read_text()
 
 
