@@ -6,6 +6,7 @@ Snakemake, the runner and the tests use this; nothing else looks into dvc.yaml.
 import hashlib
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from pipeline.engine.parts import flush
 from pipeline.errors import PipelineError
 from pipeline.urls import is_url
 
@@ -258,7 +260,18 @@ class Ledger:
                 for stage in stages:
                     stage.save()
                     stage.commit(relink=False)
-                stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
+                self._record(stages)
+
+    def _record(self, stages: list) -> None:
+        """Write jobs into dvc.lock whole or not at all: DVC writes in place, and a kill would leave half a file."""
+        from dvc.dvcfile import Lockfile
+
+        lock = self.root / "dvc.lock"
+        temporary = lock.with_name(".dvc.partial.lock")
+        shutil.copyfile(lock, temporary) if lock.exists() else temporary.unlink(missing_ok=True)
+        Lockfile(self.repo, str(temporary)).dump_stages(stages)
+        flush(temporary)
+        temporary.replace(lock)
 
     def holds_result(self, entry: StageEntry, params: dict, hashes: dict[str, str]) -> bool:
         """Whether DVC has what these parameters and contents give: by dvc.lock and its cache, or by its run cache.

@@ -81,3 +81,27 @@ def test_two_of_one_job_at_once_wait_for_each_other_and_work_once(workspace):
     assert first.returncode == second.returncode == 0, outputs
     assert workspace.executed() == [SAMPLE]
     assert sum("done already" in output for output in outputs) == 1
+
+
+def test_a_kill_while_receipts_are_entered_leaves_a_whole_ledger(workspace):
+    """DVC writes dvc.lock in place."""
+    workspace.set(START, 0.9)
+    stop_after(workspace, SAMPLE)
+    workspace.executed()
+    entering = """
+import os
+from dvc.dvcfile import Lockfile
+from pipeline.engine.snakemake_rules import settle
+real = Lockfile.dump_stages
+def killed(self, stages, **options):
+    real(self, stages, **options)
+    with open(self.path, "r+") as file:
+        file.truncate(1000)
+    os._exit(9)
+Lockfile.dump_stages = killed
+settle(".")
+"""
+    workspace.run("python", "-c", entering, ok=False)
+    workspace.snakemake("reports/table3.csv")
+    assert SAMPLE not in workspace.executed()
+    workspace.nothing_to_do()
