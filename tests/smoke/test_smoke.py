@@ -44,16 +44,15 @@ def project(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def by_snakemake(tmp_path_factory):
     folder = project(tmp_path_factory.mktemp("smoke") / "snakemake")
-    trace = folder.with_name("trace.tsv")
-    run(folder, "snakemake", "--cores", "all",
-        TRACE_FILE=str(trace), PYTHONPATH=str(Path(__file__).parent))  # fmt: skip
-    return folder, trace
+    run(folder, "snakemake", "--cores", "all")
+    return folder, None
 
 
 @pytest.fixture(scope="session")
 def by_dvc(tmp_path_factory):
     folder = project(tmp_path_factory.mktemp("smoke") / "dvc")
-    run(folder, "dvc", "repro", PIPELINE_TRACKING="off")
+    run(folder, "dvc", "repro", PIPELINE_TRACKING="off",
+        TRACE_FILE=str(folder.with_name("trace.tsv")), PYTHONPATH=str(Path(__file__).parent))  # fmt: skip
     return folder
 
 
@@ -94,8 +93,8 @@ def test_nothing_to_do_for_either_engine(by_snakemake, by_dvc):
         assert "Running stage" not in run(folder, "dvc", "repro", "--dry")
 
 
-def test_no_stage_imports_a_module_of_ours_that_dvc_yaml_does_not_declare(by_snakemake):
-    folder, trace = by_snakemake
+def test_no_stage_imports_a_module_of_ours_that_dvc_yaml_does_not_declare(by_dvc):
+    folder, trace = by_dvc, by_dvc.with_name("trace.tsv")
     ledger = Ledger(folder)
     found = notes(trace)
     undeclared = []
@@ -112,8 +111,8 @@ def test_no_stage_imports_a_module_of_ours_that_dvc_yaml_does_not_declare(by_sna
     assert not undeclared, "\n".join(sorted(undeclared))
 
 
-def test_no_stage_reads_a_file_that_dvc_yaml_does_not_declare(by_snakemake):
-    folder, trace = by_snakemake
+def test_no_stage_reads_a_file_that_dvc_yaml_does_not_declare(by_dvc):
+    folder, trace = by_dvc, by_dvc.with_name("trace.tsv")
     ledger = Ledger(folder)
     data = {output for entry in ledger.entries.values() for output in entry.outputs}
     undeclared = []
