@@ -2,7 +2,6 @@
 # Here they get what DVC has no word for: parallel execution, resources, logs, benchmarks.
 #   snakemake --cores all reports/table3.csv
 import sys
-from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 

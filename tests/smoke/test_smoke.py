@@ -45,7 +45,7 @@ def project(folder: Path) -> Path:
 def by_snakemake(tmp_path_factory):
     folder = project(tmp_path_factory.mktemp("smoke") / "snakemake")
     run(folder, "snakemake", "--cores", "all")
-    return folder, None
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +66,7 @@ def notes(trace: Path) -> dict[str, dict[str, set[str]]]:
 
 
 def test_table_has_the_rows_and_the_cells_of_the_smoke_runs(by_snakemake):
-    folder, _ = by_snakemake
+    folder = by_snakemake
     rows = list(csv.DictReader((folder / "reports/table3.csv").open()))
     assert [(row["inference"], row["train"]) for row in rows] == [
         ("standard", "finetune"), ("analytic", "finetune"), ("standard", "timenoise"), ("analytic", "timenoise"),
@@ -77,7 +77,7 @@ def test_table_has_the_rows_and_the_cells_of_the_smoke_runs(by_snakemake):
 
 
 def test_both_engines_give_the_same_ledger_and_reports(by_snakemake, by_dvc):
-    folder, _ = by_snakemake
+    folder = by_snakemake
     by_snakemake_says, by_dvc_says = (YAML(typ="safe").load(path / "dvc.lock") for path in (folder, by_dvc))
     for ledger in (by_snakemake_says, by_dvc_says):
         del ledger["stages"]["compute"], ledger["stages"]["report"]  # they tell the time that jobs took
@@ -88,7 +88,7 @@ def test_both_engines_give_the_same_ledger_and_reports(by_snakemake, by_dvc):
 
 
 def test_nothing_to_do_for_either_engine(by_snakemake, by_dvc):
-    for folder in (by_snakemake[0], by_dvc):
+    for folder in (by_snakemake, by_dvc):
         assert "Nothing to be done" in run(folder, "snakemake", "-n", "--cores", "1")
         assert "Running stage" not in run(folder, "dvc", "repro", "--dry")
 
@@ -130,7 +130,7 @@ def test_no_stage_reads_a_file_that_dvc_yaml_does_not_declare(by_dvc):
 
 
 def test_every_stage_run_is_tracked(by_snakemake):
-    folder, _ = by_snakemake
+    folder = by_snakemake
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/mlruns.db")
