@@ -32,9 +32,9 @@ from pipeline.data.listings import read_listing
 from pipeline.data.schema import ClipSet, read_rejects
 from pipeline.engine.journal import read_journal
 from pipeline.engine.ledger import Ledger
+from pipeline.engine.outputs import remove
 from pipeline.engine.receipts import state_of
 from pipeline.params.file import load_params
-from pipeline.runner import remove
 
 UNTRACKED = {**ENVIRONMENT, "PIPELINE_TRACKING": "off"}
 LARGE = 1 << 20  # bytes of outputs

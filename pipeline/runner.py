@@ -7,10 +7,8 @@ A stage module has ``add_arguments(parser)`` and ``run(stage)``; one that is div
 import argparse
 import contextlib
 import importlib
-import json
 import logging
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -23,10 +21,11 @@ from typing import Any
 
 from pipeline import tracking
 from pipeline.devices import choose_device
-from pipeline.engine import receipts
+from pipeline.engine import outputs, receipts
+from pipeline.engine.costs import note_cost, peak_memory_mb, shard_costs
 from pipeline.engine.journal import note
 from pipeline.engine.ledger import Ledger, StageEntry
-from pipeline.engine.parts import WHOLE, Parts, Shard, flush, link
+from pipeline.engine.parts import WHOLE, Parts, Shard
 from pipeline.engine.processes import die_with_parent, wait_for_lock
 from pipeline.errors import NO_SPACE, PipelineError
 from pipeline.params.declared import Declared
@@ -64,8 +63,10 @@ INFRASTRUCTURE = frozenset(
         "urls",
         "tracking",
         "devices",
+        "engine/costs",
         "engine/journal",
         "engine/ledger",
+        "engine/outputs",
         "engine/parts",
         "engine/processes",
         "engine/receipts",
@@ -112,7 +113,7 @@ class Job:
     entry: StageEntry
     params: Params
 
-    def stage(self, key: tracking.RunKey, record: Any, outputs: list[Path], shard: Shard = WHOLE) -> Stage:
+    def stage(self, key: tracking.RunKey, record: Any, stagings: list[Path], shard: Shard = WHOLE) -> Stage:
         """What its module is given."""
         root, entry = self.ledger.root, self.entry
         state = receipts.state_of(root, entry) / key.digest[:16]
@@ -122,7 +123,7 @@ class Job:
             params=Declared(self.params, entry.params, entry.address),
             runtime=self.params.runtime,
             inputs=[path if is_url(path) else root / path for path in entry.inputs],
-            outputs=outputs,
+            outputs=stagings,
             state_dir=state,
             parts=Parts(state / "parts", shard),
             record=record,
@@ -157,8 +158,8 @@ def run_job(address: str) -> int:
             log.info("done already")
         elif ledger.holds_result(job.entry, key.params, key.inputs | key.code):
             for path in job.entry.outputs:
-                remove(ledger.root / path)
-            ledger.put_back(job.entry)
+                outputs.remove(ledger.root / path)
+            ledger.put_back(job.entry, key.params, key.inputs | key.code)
             receipts.write_receipt(ledger, job.entry, key, ledger.hashes(job.entry, "outputs"))
             log.info("DVC has its result")
         else:
@@ -183,7 +184,8 @@ def run_shard(address: str, shard: Shard) -> int:
             receipts.forget_receipt(ledger.root, job.entry)
             with _disk_full_explained(address):
                 job.module.make_parts(stage)
-            _note_cost(stage, time.monotonic() - started)
+            _require_unchanged(job, key, stage.state_dir)
+            note_cost(stage.state_dir, shard, time.monotonic() - started)
         receipts.write_shard_receipt(ledger.root, job.entry, shard, key.digest)
     return 0
 
@@ -262,38 +264,33 @@ def _run_job(job: Job) -> None:
         git_commit=git_commit(root),
     )
     finals = [root / path for path in entry.outputs]
-    stagings = [path.with_name(f".{path.name}.partial{path.suffix}") for path in finals]
+    stagings = [outputs.staging_of(path) for path in finals]
     stage = job.stage(key, record, stagings)
     started, status = time.monotonic(), "FAILED"
     try:
-        for path in stagings:
-            remove(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
+        outputs.prepare(stagings)
         with _disk_full_explained(entry.address):
             if not _taken_back(job, stage):
                 receipts.forget_receipt(root, entry)
                 note(root, "begun", entry.address, key.digest)
                 _run_body(job.module, stage)
-                for staging, final in zip(stagings, finals, strict=True):  # all before one gets its name
-                    require_written(staging, final, entry.address)
-                    flush(staging)
-                _keep(stage)
-                _require_unchanged(job, key)
-            for staging, final in zip(stagings, finals, strict=True):
-                publish(staging, final, entry.address)
+                outputs.finish(stagings, finals, entry.address)
+                outputs.keep(stagings, stage.state_dir)
+                _require_unchanged(job, key, stage.state_dir)
+            outputs.publish(stagings, finals)
         receipts.write_receipt(ledger, entry, key, ledger.hashes(entry, "outputs"))
         note(root, "done", entry.address, key.digest)
-        _forget_others(stage.state_dir)
+        outputs.forget_others(stage.state_dir)
         status = "FINISHED"
     finally:
         for path in stagings:
-            remove(path)
+            outputs.remove(path)
         if status == "FINISHED":
             record.outputs(receipts.read_receipt(root, entry)["outputs"])
         # Those of shards count once: an attempt that failed counts itself alone.
-        shards = _shard_costs(stage.state_dir) if status == "FINISHED" else []
+        shards = shard_costs(stage.state_dir) if status == "FINISHED" else []
         wall_s = time.monotonic() - started + sum(cost["wall_s"] for cost in shards)
-        peak = max([_peak_memory_mb(), *(cost["peak_memory_mb"] for cost in shards)])
+        peak = max([peak_memory_mb(), *(cost["peak_memory_mb"] for cost in shards)])
         record.finish(status, wall_s=wall_s, peak_memory_mb=peak)
 
 
@@ -304,75 +301,40 @@ def _run_body(module, stage: Stage) -> None:
         module.run(stage)
 
 
-def _require_unchanged(job: Job, key: tracking.RunKey) -> None:
-    """Raise PipelineError where something was edited while the job ran: DVC would take its result for the new one's."""
+def _require_unchanged(job: Job, key: tracking.RunKey, state: Path) -> None:
+    """Raise PipelineError where something was edited while the job ran: DVC would take its result for the new one's.
+
+    Parameters were read once, before; code and inputs may have been read both before and after.
+    """
     now = receipts.job_key(job.ledger, job.entry, load_params(job.ledger.root / "params.yaml"))
-    edited = [
-        name
+    params, inputs, code = (
+        sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
         for before, after in ((key.params, now.params), (key.inputs, now.inputs), (key.code, now.code))
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    ]
-    if edited:
+    )
+    if inputs or code:
+        shutil.rmtree(state, ignore_errors=True)
+        fate = "it may be of both and is dropped"
+    else:
+        fate = "it is kept, and taken if the change is taken back"
+    if edited := params + inputs + code:
         raise PipelineError(
-            f"{job.entry.address}: {', '.join(edited)} changed while it ran; run it again. What it made is kept, and "
-            "taken if the change is taken back"
+            f"{job.entry.address}: {', '.join(edited)} changed while it ran; run it again. As to what it made, {fate}"
         )
 
 
-def _keep(stage: Stage) -> None:
-    """Give finished outputs a second name in the state folder: until the ledger has them, a kill must not cost them."""
-    kept, temporary = stage.state_dir / "done", stage.state_dir / ".done.partial"
-    for path in (kept, temporary):
-        remove(path)
-    temporary.mkdir(parents=True)
-    for number, staging in enumerate(stage.outputs):
-        link(staging, temporary / str(number))
-    (stage.state_dir / "done.signature").write_text(receipts.signature(temporary))
-    temporary.rename(kept)
-
-
 def _taken_back(job: Job, stage: Stage) -> bool:
-    """Take outputs from the state folder, where a run that was killed before the ledger had them left them whole.
+    """Take outputs that a run had finished when it was killed, before the ledger had them.
 
     What the ledger has and yet is to be run was damaged, or is forced: it is made anew.
     """
-    kept, mark = stage.state_dir / "done", stage.state_dir / "done.signature"
-    if not kept.exists() or receipts.signature(kept) != mark.read_text():
-        return False
     receipt = receipts.read_receipt(job.ledger.root, job.entry)
     if receipt and receipts.entered(job.ledger, job.entry, receipt):
         return False
-    for number, staging in enumerate(stage.outputs):
-        link(kept / str(number), staging)
+    if not outputs.take_back(stage.outputs, stage.state_dir):
+        return False
     log.info("an earlier run had finished this; its outputs are taken")
     note(job.ledger.root, "taken", job.entry.address, stage.state_dir.name)
     return True
-
-
-def _forget_others(state: Path) -> None:
-    """Remove what runs of other parameters or inputs left unfinished, and of this one all but what it has made."""
-    kept = {state, *(state / name for name in ("done", "done.signature", "costs"))}
-    for path in (*state.parent.iterdir(), *state.iterdir()):
-        if path not in kept:
-            remove(path)
-
-
-def _note_cost(stage: Stage, wall_s: float) -> None:
-    path = stage.state_dir / "costs" / f"{stage.parts.shard}-{time.time_ns()}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps({"wall_s": wall_s, "peak_memory_mb": _peak_memory_mb()}))
-    temporary.replace(path)
-
-
-def _shard_costs(state: Path) -> list[dict[str, float]]:
-    """Seconds and memory (MB) of each shard; what a power cut left empty is left out."""
-    costs = []
-    for path in (state / "costs").glob("*.json"):
-        with contextlib.suppress(ValueError):
-            costs.append(json.loads(path.read_text()))
-    return costs
 
 
 @contextlib.contextmanager
@@ -387,27 +349,6 @@ def _disk_full_explained(address: str) -> Iterator[None]:
         ) from error
 
 
-def require_written(staging: Path, final: Path, address: str) -> None:
-    """Raise PipelineError where a stage left an output out."""
-    if not staging.exists():
-        raise PipelineError(f"stage {address} ended without writing {final.name}; this is a bug of the stage")
-
-
-def publish(staging: Path, final: Path, address: str) -> None:
-    """Give a finished output, already on the disk, its real name; a reader sees all of it or nothing."""
-    require_written(staging, final, address)
-    remove(final)
-    staging.rename(final)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _start_logging(level: str, root: Path, entry: StageEntry) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if os.environ.get("PIPELINE_ENGINE") != "snakemake":  # there the rule's log file takes what is printed
@@ -419,11 +360,6 @@ def _start_logging(level: str, root: Path, entry: StageEntry) -> None:
     )
     for noisy in ("dvc", "httpx", "PIL", "matplotlib", "alembic", "mlflow", "dvc_data", "dvc_objects", "aiobotocore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def _peak_memory_mb() -> float:
-    kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return kib / 1024
 
 
 def git_commit(root: Path) -> str | None:

@@ -274,29 +274,33 @@ class Ledger:
         temporary.replace(lock)
 
     def holds_result(self, entry: StageEntry, params: dict, hashes: dict[str, str]) -> bool:
-        """Whether DVC has what these parameters and contents give: by dvc.lock and its cache, or by its run cache.
+        """Whether DVC has what these parameters and contents give: by dvc.lock and its cache, or by its run cache."""
+        return self._restore(entry, params, hashes, dry=True)
 
-        Afterwards the ledger knows this job's inputs as they are now, and no longer what dvc.lock says of it.
-        """
+    def put_back(self, entry: StageEntry, params: dict, hashes: dict[str, str]) -> bool:
+        """Put such a result in its place, whose old content is gone; returns whether there was one."""
+        with self.repo.lock:
+            return self._restore(entry, params, hashes, dry=False)
+
+    def _restore(self, entry: StageEntry, params: dict, hashes: dict[str, str], dry: bool) -> bool:
         from dvc.stage.cache import RunCacheNotFoundError
         from dvc_data.hashfile.hash_info import HashInfo
 
         stage = self._stage(entry)
-        if self.knows(entry, params, hashes) and all(out.use_cache and not out.changed_cache() for out in stage.outs):
-            return True
-        stage.save_deps()
-        for out in stage.outs:  # else DVC takes dvc.lock's outputs for those of the new inputs
-            out.hash_info = HashInfo()
+        recorded = [(item, item.hash_info) for item in (*stage.deps, *stage.outs)]
+        cached = all(out.use_cache and not out.changed_cache() for out in stage.outs)
         try:
-            self.repo.stage_cache.restore(stage, dry=True)
+            if not (cached and self.knows(entry, params, hashes)):
+                stage.save_deps()
+                for out in stage.outs:  # else DVC takes dvc.lock's outputs for those of the new inputs
+                    out.hash_info = HashInfo()
+            self.repo.stage_cache.restore(stage, dry=dry)
         except RunCacheNotFoundError:
             return False
+        finally:
+            for item, info in recorded:
+                item.hash_info = info
         return True
-
-    def put_back(self, entry: StageEntry) -> None:
-        """Put a result that DVC has (``holds_result`` was asked just before) in its place; dvc.lock stays as it is."""
-        with self.repo.lock:
-            self.repo.stage_cache.restore(self._stage(entry))
 
 
 def _words(found: list) -> list[str]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.leftovers import leftovers
+from pipeline.engine.outputs import remove
 from pipeline.engine.processes import hold_folder
 from pipeline.engine.snakemake_rules import LOCK
 from pipeline.params.file import load_params
-from pipeline.runner import remove
 from pipeline.tools.project import sized
 
 

@@ -1,0 +1,73 @@
+"""The outputs of a job: written beside their places, kept until dvc.lock has them, and only then in place, whole."""
+
+import shutil
+from pathlib import Path
+
+from pipeline.engine.parts import flush, link
+from pipeline.engine.receipts import signature
+from pipeline.errors import PipelineError
+
+
+def staging_of(final: Path) -> Path:
+    """Where an output is written before it gets its real name."""
+    return final.with_name(f".{final.name}.partial{final.suffix}")
+
+
+def prepare(stagings: list[Path]) -> None:
+    """Make room for outputs: what a killed run left half-written goes, folders are made."""
+    for path in stagings:
+        remove(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def finish(stagings: list[Path], finals: list[Path], address: str) -> None:
+    """Bring written outputs to the disk. Raises PipelineError where a stage left one out."""
+    for staging, final in zip(stagings, finals, strict=True):
+        if not staging.exists():
+            raise PipelineError(f"stage {address} ended without writing {final.name}; this is a bug of the stage")
+        flush(staging)
+
+
+def publish(stagings: list[Path], finals: list[Path]) -> None:
+    """Give finished outputs their real names; a reader sees all of one or nothing."""
+    for staging, final in zip(stagings, finals, strict=True):
+        remove(final)
+        staging.rename(final)
+
+
+def keep(stagings: list[Path], state: Path) -> None:
+    """Give finished outputs a second name in the state folder: until the ledger has them, a kill must not cost them."""
+    kept, temporary = state / "done", state / ".done.partial"
+    for path in (kept, temporary):
+        remove(path)
+    temporary.mkdir(parents=True)
+    for number, staging in enumerate(stagings):
+        link(staging, temporary / str(number))
+    (state / "done.signature").write_text(signature(temporary))
+    temporary.rename(kept)
+
+
+def take_back(stagings: list[Path], state: Path) -> bool:
+    """Take outputs from the state folder, where a killed run left them whole; returns whether it did."""
+    kept, mark = state / "done", state / "done.signature"
+    if not kept.exists() or signature(kept) != mark.read_text():
+        return False
+    for number, staging in enumerate(stagings):
+        link(kept / str(number), staging)
+    return True
+
+
+def forget_others(state: Path) -> None:
+    """Remove what runs of other parameters or inputs left unfinished, and of this one all but what it has made."""
+    kept = {state, *(state / name for name in ("done", "done.signature", "costs"))}
+    for path in (*state.parent.iterdir(), *state.iterdir()):
+        if path not in kept:
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
