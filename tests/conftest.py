@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.web import Server
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -50,6 +52,14 @@ class Recipe:
             {key: 0.05 * self.draw(key, value.shape) + (key in norms) for key, value in state.items()}
         )
         return module.eval()
+
+
+@pytest.fixture
+def server(data):
+    """A web server of the folder that the module's fixture ``data`` makes."""
+    running = Server(data)
+    yield running
+    running.end()
 
 
 @pytest.fixture(scope="session")

@@ -36,13 +36,6 @@ def data(tmp_path_factory, make) -> Path:
     return folder
 
 
-@pytest.fixture
-def server(data):
-    running = Server(data)
-    yield running
-    running.end()
-
-
 @pytest.fixture(params=["http", "file", "memory"])
 def address(request, data):
     """The data behind a URL."""

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from pipeline.data.schema import ClipSet, read_rejects
-from tests.helpers.web import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 SET = "webvid_fixed"
@@ -41,13 +40,6 @@ def data(tmp_path) -> Path:
         write_video(folder / f"videos/page/{number}.mp4", number)
     write_listing(folder / "listing.csv", ["1", "2", "3"])
     return folder
-
-
-@pytest.fixture
-def server(data):
-    running = Server(data)
-    yield running
-    running.end()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,13 +20,26 @@ ROOT = Path(__file__).resolve().parents[2]
 JOINED = ("table3", "ucf101", "start_grid", "timenoise", "motion_error", "claims")
 
 
-def run(folder: Path, *command: str, **environment: str) -> str:
+def begin(folder: Path, *command: str, **environment: str) -> subprocess.Popen:
     settings = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment}
-    done = subprocess.run(
-        command, cwd=folder, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )  # fmt: skip
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-8000:]}"
-    return done.stdout
+    output = tempfile.TemporaryFile("w+")  # noqa: SIM115: closed by ``end``
+    process = subprocess.Popen(command, cwd=folder, env=settings, text=True, stdout=output, stderr=subprocess.STDOUT)
+    process.output = output
+    return process
+
+
+def end(process: subprocess.Popen) -> str:
+    """Wait until it is over; returns what it printed."""
+    code = process.wait()
+    with process.output as output:
+        output.seek(0)
+        printed = output.read()
+    assert code == 0, f"{' '.join(process.args)}\n{printed[-8000:]}"
+    return printed
+
+
+def run(folder: Path, *command: str) -> str:
+    return end(begin(folder, *command))
 
 
 def project(folder: Path) -> Path:
@@ -42,18 +56,31 @@ def project(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def by_snakemake(tmp_path_factory):
-    folder = project(tmp_path_factory.mktemp("smoke") / "snakemake")
-    run(folder, "snakemake", "--cores", "all")
-    return folder
+def finished(tmp_path_factory):
+    """Both engines beside each other: DVC works at one job at a time."""
+    folders = [project(tmp_path_factory.mktemp(engine) / "project") for engine in ("snakemake", "dvc")]
+    trace = {"TRACE_FILE": str(folders[1].with_name("trace.tsv")), "PYTHONPATH": str(Path(__file__).parent)}
+    runs = [
+        begin(folders[0], "snakemake", "--cores", "all"),
+        begin(folders[1], "dvc", "repro", PIPELINE_TRACKING="off", **trace),
+    ]
+    try:
+        for process in runs:
+            end(process)
+        yield folders
+    finally:
+        for process in runs:
+            process.kill()
 
 
 @pytest.fixture(scope="session")
-def by_dvc(tmp_path_factory):
-    folder = project(tmp_path_factory.mktemp("smoke") / "dvc")
-    run(folder, "dvc", "repro", PIPELINE_TRACKING="off",
-        TRACE_FILE=str(folder.with_name("trace.tsv")), PYTHONPATH=str(Path(__file__).parent))  # fmt: skip
-    return folder
+def by_snakemake(finished):
+    return finished[0]
+
+
+@pytest.fixture(scope="session")
+def by_dvc(finished):
+    return finished[1]
 
 
 def notes(trace: Path) -> dict[str, dict[str, set[str]]]:
