@@ -22,7 +22,7 @@ JOINED = ("table3", "ucf101", "start_grid", "timenoise", "motion_error", "claims
 
 def begin(folder: Path, *command: str, **environment: str) -> subprocess.Popen:
     settings = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment}
-    output = tempfile.TemporaryFile("w+")  # noqa: SIM115: closed by ``end``
+    output = tempfile.TemporaryFile("w+")  # noqa: SIM115 (``end`` closes it)
     process = subprocess.Popen(command, cwd=folder, env=settings, text=True, stdout=output, stderr=subprocess.STDOUT)
     process.output = output
     return process
