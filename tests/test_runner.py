@@ -290,6 +290,23 @@ def test_cuda_without_a_gpu_is_an_error_for_people(monkeypatch):
         _ = stage.device
 
 
+def test_workers_are_the_cores_of_the_job_and_not_of_the_machine(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    stage = runner.Stage("fake", None, None, SimpleNamespace(device="cpu", workers=0), [], [], Path(), None, None)
+    assert stage.workers == 3
+
+
+def test_of_a_state_only_what_was_made_and_what_it_cost_outlive_the_job(tmp_path):
+    state = tmp_path / "0123"
+    for name in ("done/0", "costs/1.json", "parts/000000/part", "training/step-20", "../4567/training/step-10"):
+        (state / name).parent.mkdir(parents=True, exist_ok=True)
+        (state / name).touch()
+    (state / "done.signature").touch()
+    outputs.forget_others(state)
+    assert {path.name for path in tmp_path.iterdir()} == {"0123"}
+    assert {path.name for path in state.iterdir()} == {"done", "done.signature", "costs"}
+
+
 def test_a_cost_that_a_power_cut_left_empty_is_left_out(tmp_path):
     (tmp_path / "costs").mkdir()
     (tmp_path / "costs/0-of-2-1.json").write_text('{"wall_s": 2.0, "peak_memory_mb": 5.0}')

@@ -2,6 +2,11 @@
 
 import shutil
 
+import pytest
+
+from pipeline.engine.forecast import forecast
+from pipeline.engine.ledger import Ledger
+
 START = "runs.dynamicrafter-finetune-analytic.start.ucf101"
 ROW = "dynamicrafter-finetune-analytic"
 KEY = """
@@ -117,3 +122,10 @@ def test_clean_old_keeps_the_states_of_the_last_run_and_of_todays_parameters(wor
     workspace.set(START, 0.9)
     workspace.run("python", "-m", "pipeline", "clean-old", "--yes")
     assert {path.name for path in state.iterdir()} == {digests[0], digests[2]}
+
+
+@pytest.mark.parametrize(("stage", "devices"), [("finetune", 3), ("initialise", 3), ("sample_ucf101", 1), ("world", 1)])
+def test_only_trainings_take_a_device_for_each_process(workspace, stage, devices):
+    workspace.set("world.seed", 12)
+    planned = forecast(Ledger(workspace.path), [stage], [], processes=3)
+    assert {job.devices for job in planned if job.entry.name == stage} == {devices}

@@ -2,7 +2,12 @@
 
 import os
 import signal
+import threading
 
+import pytest
+
+from pipeline.engine.ledger import Ledger
+from pipeline.errors import PipelineError
 from tests.engine.helpers import wait_for
 
 ROW = "dynamicrafter-finetune-analytic"
@@ -105,3 +110,17 @@ settle(".")
     workspace.snakemake("reports/table3.csv")
     assert SAMPLE not in workspace.executed()
     workspace.nothing_to_do()
+
+
+def test_a_dvc_lock_that_another_host_is_writing_is_read_again(workspace):
+    """DVC's own lock does not reach a job on another host."""
+    lock = workspace.path / "dvc.lock"
+    whole = lock.read_text()
+    entries = Ledger(workspace.path).entries
+    lock.write_text(whole[: len(whole) // 2].rsplit("\n", 1)[0] + "\n  half: [")
+    with pytest.raises(PipelineError, match=r"dvc\.yaml or params\.yaml cannot be read"):
+        Ledger(workspace.path)
+    writer = threading.Timer(0.5, lock.write_text, [whole])
+    writer.start()
+    assert Ledger(workspace.path, locked=False).entries == entries
+    writer.join()

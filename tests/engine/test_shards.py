@@ -1,6 +1,7 @@
 """A job divided into shards: Snakemake makes a job of each, nothing is made twice, and DVC sees one stage."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -79,6 +80,15 @@ def test_shards_that_are_done_are_not_jobs_again(divided):
     assert output.count("rule sample_ucf101_shard:") == 2
     divided.set(START, 0.8)  # other parameters: what was made is of no use
     assert divided.snakemake("-n", "reports/table3.csv").count("rule sample_ucf101_shard:") == 3
+
+
+def test_a_shard_whose_parts_are_gone_is_a_job_again(divided):
+    divided.snakemake(f".state/shards/sample_ucf101/{STAGE.split('@')[1]}/1-of-3")
+    shutil.rmtree(divided.path / ".state/sample_ucf101")
+    divided.executed()
+    divided.snakemake("reports/table3.csv")
+    assert sorted(parts_of(divided.executed())) == [0, 1, 2, 3, 4]
+    divided.nothing_to_do()
 
 
 def test_a_revert_needs_no_shard(divided):
