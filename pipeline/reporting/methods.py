@@ -119,8 +119,14 @@ def describe_noise(training) -> str:
     parts = [words, *(f"{NAMES[name]} {value:g}" for name, value in values.items())]
     if not getattr(noise, "tokens", True):
         parts.append("CLIP tokens clean")
-    parts += [f"{name} {value}" for name, value in training.process.model_dump(exclude_none=True).items()]
+    for name, value in training.process.model_dump(exclude_none=True).items():
+        parts.append(MAPS[value] if name == "fraction_map" else f"{name} {value}")
     return ", ".join(parts)
 
 
+MAPS = {  # from sigma to TimeNoise's t
+    "sigma_over_max": "t = sigma / sigma_max (the literal reading)",
+    "equal_snr": "t: VP step of equal signal-to-noise ratio",
+    "training_quantile": "t: share of training draws below sigma",
+}
 NAMES = {"beta_max": "beta_m", "exponent": "a", "level": "beta", "level_max": "up to"}

@@ -10,16 +10,11 @@ from pipeline.diffusion.level_profile import BINS, LevelProfile, level_profile
 from pipeline.diffusion.schedules import make_schedule
 from pipeline.diffusion.source import TRAINING, resolve
 from pipeline.diffusion.timenoise import density, make_condition_noise
-from pipeline.reporting.methods import describe_noise
+from pipeline.reporting.methods import MAPS, describe_noise
 from pipeline.reporting.page import table
 from pipeline.reporting.pyplot import pyplot
 from pipeline.reporting.rows import BACKBONES
 
-MAPS = {
-    "sigma_over_max": "t = sigma / sigma_max (the literal reading)",
-    "equal_snr": "t: VP step of equal signal-to-noise ratio",
-    "training_quantile": "t: share of training draws below sigma",
-}
 LEVELS = 160
 
 
@@ -36,12 +31,26 @@ def profiles_of(backbone: str, family: str, process, trainings: Mapping[str, obj
             continue
         own = training.process.applied_to(process)
         noise = make_condition_noise(training.condition_noise, mu_max_of(training, family))
-        profiles[describe_noise(training)] = level_profile(make_schedule(own), noise)
         if process.kind == "ve" and not training.process.model_dump(exclude_none=True):
             for name, words in MAPS.items():
                 mapped = make_schedule(process.model_copy(update={"fraction_map": name}))
-                profiles[f"{describe_noise(training)}, {words}"] = level_profile(mapped, noise)
+                used = " (used here)" if name == process.fraction_map else ""
+                profiles[f"{describe_noise(training)}, {words}{used}"] = level_profile(mapped, noise)
+        else:
+            profiles[describe_noise(training)] = level_profile(make_schedule(own), noise)
     return profiles
+
+
+def _curves(profiles: Mapping[str, LevelProfile]) -> dict[str, LevelProfile]:
+    """The profiles that differ, by the names of all that do not."""
+    same: list[tuple[list[str], LevelProfile]] = []
+    for name, profile in profiles.items():
+        names = next((names for names, other in same if np.array_equal(other.median, profile.median)), None)
+        if names is None:
+            same.append(([name], profile))
+        else:
+            names.append(name)
+    return {"\nand ".join(names): profile for names, profile in same}
 
 
 def rise_table(profiles: Mapping[str, Mapping[str, LevelProfile]]) -> str:
@@ -64,17 +73,21 @@ def rise_table(profiles: Mapping[str, Mapping[str, LevelProfile]]) -> str:
 def draw_noise_levels(path: Path, backbones, trainings, profiles: Mapping[str, Mapping[str, LevelProfile]]) -> None:
     """Write a PNG: above, the density of each backbone's TimeNoise; below, median levels of all its trainings."""
     plot = pyplot()
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure, axes = plot.subplots(
         2, len(profiles), figsize=(4.6 * len(profiles), 8), layout="constrained", squeeze=False
     )
     for place, (backbone, own) in enumerate(profiles.items()):
         _density(axes[0, place], backbone, backbones[backbone], trainings)
-        for name, profile in own.items():
+        for name, profile in _curves(own).items():
             axes[1, place].plot((np.arange(BINS) + 0.5) / BINS, profile.median, label=name, linewidth=1.3)
         axes[1, place].set_xlabel("share of training draws with a smaller t")
         axes[1, place].set_yscale("log")
-        axes[1, place].legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
+        axes[1, place].yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 6)))
+        axes[1, place].yaxis.set_minor_locator(NullLocator())
+        axes[1, place].yaxis.set_major_formatter("{x:g}")
+        axes[1, place].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), frameon=False)
     axes[1, 0].set_ylabel("median level")
     axes[0, 0].set_ylabel("level beta_s")
     figure.savefig(path, dpi=100, metadata={"Software": None})

@@ -110,4 +110,6 @@ def test_levels_are_drawn_and_told_for_every_map(tmp_path):
     assert (tmp_path / "levels.png").stat().st_size > 10_000
     rise = {name: profile.rise for name, profile in profiles["svd"].items()}
     literal = next(value for name, value in rise.items() if "literal" in name)
+    assert len(profiles["svd"]) == 3, "a training with another map is that map's line, not one more"
+    assert [name for name in profiles["svd"] if "used here" in name] == [name for name in rise if "equal" in name]
     assert literal < 1.3 < 1.9 < next(value for name, value in rise.items() if "equal" in name)
