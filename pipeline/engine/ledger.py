@@ -214,17 +214,27 @@ class Ledger:
         recorded = {self._relative(out.fs_path): str(out.hash_info.value) for out in self._stage(entry).outs}
         return recorded == outputs
 
-    def knows(self, entry: StageEntry, params: dict, hashes: dict[str, str]) -> bool:
-        """Whether dvc.lock says what these parameters and these contents of inputs and code gave."""
+    def recorded(self, entry: StageEntry) -> tuple[dict, dict[str, str]]:
+        """Parameters, and content hashes of inputs and code, that a job ran with; empty where dvc.lock has none."""
         from dvc.dependency.param import ParamsDependency
 
-        recorded, values = {}, {}
+        hashes, params = {}, {}
         for dep in self._stage(entry).deps:
             if isinstance(dep, ParamsDependency):
-                values |= dep.hash_info.value or {}
+                params |= dep.hash_info.value or {}
             else:
-                recorded[self._place(dep)] = str(dep.hash_info.value)
-        return not self._stage(entry).cmd_changed and recorded == hashes and values == params
+                hashes[self._place(dep)] = str(dep.hash_info.value)
+        return params, hashes
+
+    def knows(self, entry: StageEntry, params: dict, hashes: dict[str, str]) -> bool:
+        """Whether dvc.lock says what these parameters and these contents of inputs and code gave."""
+        return not self._stage(entry).cmd_changed and self.recorded(entry) == (params, hashes)
+
+    def only_git_has(self, entry: StageEntry) -> bool:
+        """Whether a job's outputs are here as dvc.lock records them for its command, and DVC caches none of them."""
+        stage = self._stage(entry)
+        here = not any(out.use_cache for out in stage.outs) and not stage.cmd_changed
+        return here and self.records(entry, self.hashes(entry, "outputs"))
 
     def recorded_sizes(self) -> dict[str, int]:
         """Bytes of the outputs of each job that dvc.lock records, those of rows that are gone included."""

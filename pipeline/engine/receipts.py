@@ -135,6 +135,13 @@ def job_key(ledger: Ledger, entry: StageEntry, params) -> RunKey:
     )
 
 
+def recorded_key(ledger: Ledger, entry: StageEntry) -> RunKey:
+    """What made the run that dvc.lock records the run it was."""
+    params, hashes = ledger.recorded(entry)
+    inputs, code = ({path: hashes[path] for path in paths if path in hashes} for paths in (entry.inputs, entry.code))
+    return RunKey(entry.name, entry.key or "", params, inputs, code, entry.command)
+
+
 def commit_receipts(ledger: Ledger, params) -> list[str]:
     """Enter into dvc.lock what was done without DVC; returns the addresses. ``params``: all of params.yaml.
 

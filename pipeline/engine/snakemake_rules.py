@@ -7,10 +7,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.engine import outputs
 from pipeline.engine.ledger import Ledger, StageEntry
 from pipeline.engine.parts import Shard
 from pipeline.engine.processes import hold_folder
-from pipeline.engine.receipts import commit_receipts, job_key, shard_receipt, state_of, sweep
+from pipeline.engine.receipts import commit_receipts, job_key, recorded_key, shard_receipt, state_of, sweep
 from pipeline.errors import PipelineError
 from pipeline.params.file import Params, load_params
 
@@ -154,6 +155,8 @@ def _settled(root: Path | str, params: Params) -> Ledger:
 def mark_stale(ledger: Ledger, params: Params) -> set[str]:
     """Addresses to run again, each with a marker file newer than its outputs; receipts of other shards are removed."""
     stale = ledger.stale()
+    for address in stale:
+        keep_from_git(ledger, ledger.entries[address])
     MARKERS.mkdir(parents=True, exist_ok=True)
     made_again = {path for address in stale for path in ledger.entries[address].outputs}
     for address in stale:
@@ -168,6 +171,19 @@ def mark_stale(ledger: Ledger, params: Params) -> set[str]:
             if path.read_text() != digest or not (state_of(ledger.root, entry) / digest[:16]).exists():
                 path.unlink()
     return stale
+
+
+def keep_from_git(ledger: Ledger, entry: StageEntry) -> None:
+    """Keep a result that only git has in the state of the run that gave it.
+
+    In a fresh clone a job's inputs are made anew, mostly to the same bytes. DVC then leaves its outputs as they are;
+    Snakemake removes them before the job, which finds them in its state, as if it had been killed at its end.
+    """
+    if not ledger.only_git_has(entry):
+        return
+    state = state_of(ledger.root, entry) / recorded_key(ledger, entry).digest[:16]
+    if not (state / "done").exists():
+        outputs.keep([ledger.root / path for path in entry.outputs], state)
 
 
 def marker(address: str) -> Path:

@@ -64,13 +64,13 @@ def test_an_edit_that_is_taken_back_costs_nothing(workspace):
 def test_code_edited_while_its_job_runs_leaves_nothing_of_either(workspace):
     """What was imported before the edit and what after cannot be told apart."""
     workspace.set(START, 0.9)
-    stage = workspace.path / "pipeline/stages/sample_ucf101.py"
+    stage = workspace.path / "pipeline/stages/sample.py"
     code = stage.read_text()
     with held(workspace, SAMPLE) as process:
         stage.write_text(code + "\n# an edit\n")
     process.communicate(timeout=300)
     assert process.returncode != 0
-    assert "sample_ucf101.py changed while it ran" in (workspace.path / f"logs/sample_ucf101/{ROW}.log").read_text()
+    assert "sample.py changed while it ran" in (workspace.path / f"logs/sample_ucf101/{ROW}.log").read_text()
     stage.write_text(code)
     workspace.executed()
     workspace.snakemake("reports/table3.csv")
@@ -82,14 +82,14 @@ def test_code_edited_while_a_shard_runs_leaves_no_part_of_either(workspace):
     workspace.environment["PARTS"] = "1"
     workspace.set("runtime.shards.sample", 2)
     workspace.set(START, 0.9)
-    stage = workspace.path / "pipeline/stages/sample_ucf101.py"
+    stage = workspace.path / "pipeline/stages/sample.py"
     code = stage.read_text()
     with held(workspace, f"{SAMPLE}#2") as process:
         stage.write_text(code + "\n# an edit\n")
     process.communicate(timeout=300)
     assert process.returncode != 0
     log = workspace.path / f"logs/sample_ucf101/{ROW}/shard-0-of-2.log"
-    assert "sample_ucf101.py changed while it ran" in log.read_text()
+    assert "sample.py changed while it ran" in log.read_text()
     stage.write_text(code)
     workspace.executed()
     workspace.snakemake("reports/table3.csv")
