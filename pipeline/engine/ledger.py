@@ -214,6 +214,11 @@ class Ledger:
         recorded = {self._relative(out.fs_path): str(out.hash_info.value) for out in self._stage(entry).outs}
         return recorded == outputs
 
+    def caches(self, entry: StageEntry) -> bool:
+        """Whether DVC's cache has the outputs that dvc.lock says it keeps; a fresh clone has the record alone."""
+        outs = [out for out in self._stage(entry).outs if out.use_cache]
+        return all(out.hash_info and out.cache.exists(out.hash_info.value) for out in outs)
+
     def recorded(self, entry: StageEntry) -> tuple[dict, dict[str, str]]:
         """Parameters, and content hashes of inputs and code, that a job ran with; empty where dvc.lock has none."""
         from dvc.dependency.param import ParamsDependency

@@ -162,9 +162,10 @@ def commit_receipts(ledger: Ledger, params) -> list[str]:
 
 
 def entered(ledger: Ledger, entry: StageEntry, receipt: dict) -> bool:
-    """Whether dvc.lock has what a receipt says. Not by its outputs alone: an edit may give the same bytes."""
-    key = receipt["key"]
-    return ledger.records(entry, receipt["outputs"]) and ledger.knows(entry, key["params"], key["inputs"] | key["code"])
+    """Whether DVC has what a receipt says. Not by its outputs alone: an edit may give the same bytes."""
+    key, outputs = receipt["key"], receipt["outputs"]
+    known = ledger.knows(entry, key["params"], key["inputs"] | key["code"])
+    return known and ledger.records(entry, outputs) and ledger.caches(entry)
 
 
 def sweep(ledger: Ledger) -> None:

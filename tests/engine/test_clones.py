@@ -38,7 +38,7 @@ def test_reports_that_dvc_does_not_keep_are_in_git(workspace):
     assert len(uncached) > 20
     for out in uncached:
         path = Path(out.fs_path).relative_to(workspace.path)
-        files = [path / name for name in files_of(workspace.path / path)] if out.isdir() else [path]
+        files = [path / name for name in contents(workspace.path / path)] if out.isdir() else [path]
         assert files and {str(file) for file in files} <= tracked, path
 
 
