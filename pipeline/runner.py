@@ -156,15 +156,24 @@ def run_job(address: str) -> int:
         key = receipts.job_key(ledger, job.entry, job.params)
         if receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest):
             log.info("done already")
-        elif ledger.holds_result(job.entry, key.params, key.inputs | key.code):
-            for path in job.entry.outputs:
-                outputs.remove(ledger.root / path)
-            ledger.put_back(job.entry, key.params, key.inputs | key.code)
-            receipts.write_receipt(ledger, job.entry, key, ledger.hashes(job.entry, "outputs"))
+        elif _put_back(job, key):
             log.info("DVC has its result")
         else:
             _run_job(job)
     return 0
+
+
+def _put_back(job: Job, key: tracking.RunKey) -> bool:
+    """Put a result that DVC has in its place; returns whether it had one."""
+    ledger, entry, hashes = job.ledger, job.entry, key.inputs | key.code
+    if not ledger.holds_result(entry, key.params, hashes):
+        return False
+    for path in entry.outputs:
+        outputs.remove(ledger.root / path)
+    if not ledger.put_back(entry, key.params, hashes):  # gone from the cache since
+        return False
+    receipts.write_receipt(ledger, entry, key, ledger.hashes(entry, "outputs"))
+    return True
 
 
 def run_shard(address: str, shard: Shard) -> int:
