@@ -38,8 +38,8 @@ def end(process: subprocess.Popen) -> str:
     return printed
 
 
-def run(folder: Path, *command: str) -> str:
-    return end(begin(folder, *command))
+def run(folder: Path, *command: str, **environment: str) -> str:
+    return end(begin(folder, *command, **environment))
 
 
 def project(folder: Path) -> Path:
