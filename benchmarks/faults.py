@@ -33,7 +33,7 @@ from pipeline.data.schema import ClipSet, read_rejects
 from pipeline.engine.journal import read_journal
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.outputs import remove
-from pipeline.engine.receipts import state_of
+from pipeline.engine.receipts import state_of, sweep
 from pipeline.params.file import load_params
 
 UNTRACKED = {**ENVIRONMENT, "PIPELINE_TRACKING": "off"}
@@ -218,12 +218,14 @@ def full_disk(scratch: Path) -> int:
         (outputs,) = {(folder / path).parent for path in entry.outputs}
         if new := entry.name not in seen:
             seen.add(entry.name)
-            wrong += not fails_without_space(folder, outputs, single, entry, 0)
+            if outputs != folder:  # where DVC itself could not begin
+                wrong += not fails_without_space(folder, outputs, single, entry, 0)
             if keeps_state(entry):
                 wrong += not fails_without_space(folder, state_of(folder, entry), single, entry, 0)
         assert start(folder, *single).wait() == 0, last_words(folder)
         size = size_of(folder / path for path in entry.outputs)
         if new and size >= LARGE:
+            sweep(Ledger(folder))  # else the job itself makes room by it
             wrong += not fails_without_space(folder, outputs, [*single, "--force"], entry, size // 2)
             assert start(folder, *single).wait() == 0, last_words(folder)
     print(f"{len(seen)} stages, {wrong} things wrong")
@@ -251,7 +253,8 @@ def fails_without_space(folder: Path, place: Path, command: list[str], entry, fr
     with small_disk(place, free), log.open("w") as file:
         code = subprocess.run(command, cwd=folder, env=UNTRACKED, stdout=file, stderr=subprocess.STDOUT).returncode
         left = [path.name for path in outputs if path.exists()] + [path.name for path in folder.rglob(".*.partial*")]
-    said, began = "o space left on" in log.read_text(), len(read_journal(folder)) > begun
+        began = len(read_journal(folder)) > begun
+    said = "o space left on" in log.read_text()
     room = f"{place.relative_to(folder)}, {free / 1e6:.1f} MB free"
     verdict = f"began: {began}, exit {code}, says why: {said}, left: {left or 'nothing'}"
     print(f"{entry.address:40} {room:45} {verdict}", flush=True)

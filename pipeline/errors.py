@@ -1,6 +1,7 @@
 """The one error that a user is meant to read: what, where, what was expected, what to do next."""
 
 import errno
+import re
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # a disk that is full, a quota, a disk gone read-only
 
@@ -13,3 +14,10 @@ def one_line(error: Exception) -> str:
     """What an error of a library says, in one line without number or path."""
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
+
+
+def lacks_space(error: Exception) -> bool:
+    """Whether an error tells of a disk without room; that of a library in Rust has its number in its text alone."""
+    number = getattr(error, "errno", None)
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return (int(told[1]) if told else number) in NO_SPACE

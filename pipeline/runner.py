@@ -27,7 +27,7 @@ from pipeline.engine.journal import note
 from pipeline.engine.ledger import Ledger, StageEntry
 from pipeline.engine.parts import WHOLE, Parts, Shard
 from pipeline.engine.processes import die_with_parent, wait_for_lock
-from pipeline.errors import NO_SPACE, PipelineError
+from pipeline.errors import PipelineError, lacks_space
 from pipeline.params.declared import Declared
 from pipeline.params.evaluation import Runtime
 from pipeline.params.file import Params, load_params
@@ -275,11 +275,12 @@ def _run_job(job: Job) -> None:
     finals = [root / path for path in entry.outputs]
     stagings = [outputs.staging_of(path) for path in finals]
     stage = job.stage(key, record, stagings)
-    started, status = time.monotonic(), "FAILED"
+    started, status, taken = time.monotonic(), "FAILED", False
     try:
         outputs.prepare(stagings)
         with _disk_full_explained(entry.address):
-            if not _taken_back(job, stage):
+            taken = _taken_back(job, stage)
+            if not taken:
                 receipts.forget_receipt(root, entry)
                 note(root, "begun", entry.address, key.digest)
                 _run_body(job.module, stage)
@@ -297,10 +298,10 @@ def _run_job(job: Job) -> None:
         if status == "FINISHED":
             record.outputs(receipts.read_receipt(root, entry)["outputs"])
         # Those of shards count once: an attempt that failed counts itself alone.
-        shards = shard_costs(stage.state_dir) if status == "FINISHED" else []
-        wall_s = time.monotonic() - started + sum(cost["wall_s"] for cost in shards)
-        peak = max([peak_memory_mb(), *(cost["peak_memory_mb"] for cost in shards)])
-        record.finish(status, wall_s=wall_s, peak_memory_mb=peak)
+        costs = shard_costs(stage.state_dir) if status == "FINISHED" else []
+        if not taken:  # what it took to make is not known
+            costs.append({"wall_s": time.monotonic() - started, "peak_memory_mb": peak_memory_mb()})
+        record.finish(status, costs)
 
 
 def _run_body(module, stage: Stage) -> None:
@@ -350,8 +351,8 @@ def _taken_back(job: Job, stage: Stage) -> bool:
 def _disk_full_explained(address: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno not in NO_SPACE:
+    except Exception as error:
+        if not lacks_space(error):
             raise
         raise PipelineError(
             f"{address}: no space left on the disk; free some and run again (nothing half-written was kept)"

@@ -147,7 +147,7 @@ class NullRecord:
     def artifact(self, path: Path, folder: str | None = None) -> None: ...
     def tags(self, values: dict) -> None: ...
     def outputs(self, hashes: dict[str, str]) -> None: ...
-    def finish(self, status: str, wall_s: float, peak_memory_mb: float) -> None: ...
+    def finish(self, status: str, costs: list[dict[str, float]]) -> None: ...
 
 
 def open_record(
@@ -267,8 +267,11 @@ class Record:
         self.tags({f"output.{path}": value for path, value in hashes.items()})
 
     @_never_fails
-    def finish(self, status: str, wall_s: float, peak_memory_mb: float) -> None:
-        self.metrics({"wall_s": wall_s, "peak_memory_mb": peak_memory_mb})
+    def finish(self, status: str, costs: list[dict[str, float]]) -> None:
+        """``costs``: ``wall_s`` and ``peak_memory_mb`` of each process; none where they are not known."""
+        if costs:
+            wall_s, peak = sum(cost["wall_s"] for cost in costs), max(cost["peak_memory_mb"] for cost in costs)
+            self.metrics({"wall_s": wall_s, "peak_memory_mb": peak})
         self._flush()
         self._client.set_terminated(self._id, status)
 

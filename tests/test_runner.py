@@ -161,6 +161,11 @@ def test_declared_parameters_and_runtime_are_readable(project, run):
 FAILURES = {
     "error for people": ("raise PipelineError('the clip 7 is broken')", "error: the clip 7 is broken"),
     "full disk": ("raise OSError(28, 'No space left on device')", "no space left on the disk"),
+    "full disk of safetensors": (
+        "from safetensors import SafetensorError; "
+        "raise SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')",
+        "no space left on the disk",
+    ),
     "one output not written": ("stage.outputs[1].rmdir()", "ended without writing folder"),
 }
 
@@ -305,6 +310,26 @@ def test_of_a_state_only_what_was_made_and_what_it_cost_outlive_the_job(tmp_path
     outputs.forget_others(state)
     assert {path.name for path in tmp_path.iterdir()} == {"0123"}
     assert {path.name for path in state.iterdir()} == {"done", "done.signature", "costs"}
+
+
+def test_outputs_that_the_disk_has_no_room_to_keep_leave_nothing_half_kept(tmp_path):
+    one, never_written, state = tmp_path / "one", tmp_path / "two", tmp_path / "state"
+    one.touch()
+    with pytest.raises(OSError):
+        outputs.keep([one, never_written], state)
+    assert list(state.iterdir()) == []
+
+
+def test_a_result_that_is_taken_back_is_recorded_without_a_cost(project, run, monkeypatch):
+    told = []
+    record = SimpleNamespace(outputs=lambda hashes: None, finish=lambda *end: told.append(end))
+    monkeypatch.setattr(runner.tracking, "open_record", lambda *args, **kwargs: record)
+    run()
+    shutil.rmtree(project.path / "out")
+    assert run()[0] == 0 and project.outputs() == ["folder", "folder/part", "one.txt"]
+    (first, costs), second = told
+    assert first == "FINISHED" and costs[0]["wall_s"] > 0
+    assert second == ("FINISHED", []), "it would look as if it had taken no time"
 
 
 def test_a_cost_that_a_power_cut_left_empty_is_left_out(tmp_path):

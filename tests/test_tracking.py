@@ -30,6 +30,10 @@ def key(**changes) -> RunKey:
     return RunKey(**{**values, **changes})
 
 
+def cost(wall_s: float, peak_memory_mb: float) -> list[dict]:
+    return [{"wall_s": wall_s, "peak_memory_mb": peak_memory_mb}]
+
+
 def record(root, run_key):
     return tracking.open_record(root, run_key, group="row", engine="dvc", device="cpu", git_commit="abc")
 
@@ -51,7 +55,7 @@ def test_one_run_keeps_parameters_metrics_tags_and_artifacts(tmp_path):
     kept.params({"long": "x" * 9000})
     kept.artifact(tmp_path / "figure.png")
     kept.outputs({"samples/a b$": "hash"})
-    kept.finish("FINISHED", wall_s=2.5, peak_memory_mb=100)
+    kept.finish("FINISHED", cost(2.5, 100))
     client, (run,) = runs(tmp_path)
     assert run.info.status == "FINISHED" and run.info.run_name == "sample@row"
     assert run.data.params["a.b"] == "1"
@@ -67,7 +71,7 @@ def test_one_run_keeps_parameters_metrics_tags_and_artifacts(tmp_path):
 def test_data_outside_the_project_keeps_its_record(tmp_path):
     """MLflow refuses names that climb, such as that of an input beside the project."""
     tracking.prepare_store(tmp_path)
-    record(tmp_path, key(inputs={"../../data/own.csv": "abc"})).finish("FINISHED", 1, 1)
+    record(tmp_path, key(inputs={"../../data/own.csv": "abc"})).finish("FINISHED", cost(1, 1))
     _, (run,) = runs(tmp_path)
     assert run.info.status == "FINISHED" and run.data.tags["pipeline.stage"] == key().stage
     assert "abc" in run.data.tags.values()
@@ -75,12 +79,12 @@ def test_data_outside_the_project_keeps_its_record(tmp_path):
 
 def test_same_key_resumes_and_another_replaces(tmp_path):
     tracking.prepare_store(tmp_path)
-    record(tmp_path, key()).finish("FAILED", 1, 1)
-    record(tmp_path, key()).finish("FINISHED", 1, 1)
+    record(tmp_path, key()).finish("FAILED", cost(1, 1))
+    record(tmp_path, key()).finish("FINISHED", cost(1, 1))
     _, (only,) = runs(tmp_path)
     assert only.info.status == "FINISHED"
-    record(tmp_path, key(params={"a": {"b": 2}})).finish("FINISHED", 1, 1)
-    record(tmp_path, key(item="other")).finish("FINISHED", 1, 1)
+    record(tmp_path, key(params={"a": {"b": 2}})).finish("FINISHED", cost(1, 1))
+    record(tmp_path, key(item="other")).finish("FINISHED", cost(1, 1))
     _, found = runs(tmp_path)
     assert len(found) == 3
     first, second, _ = found
@@ -90,10 +94,24 @@ def test_same_key_resumes_and_another_replaces(tmp_path):
 
 def test_costs_are_of_each_jobs_last_record_and_name_its_commit(tmp_path):
     tracking.prepare_store(tmp_path)
-    record(tmp_path, key()).finish("FAILED", 1, 5)
-    record(tmp_path, key()).finish("FINISHED", 2, 4)
-    record(tmp_path, key(item="other")).finish("FAILED", 1, 1)
+    record(tmp_path, key()).finish("FAILED", cost(1, 5))
+    record(tmp_path, key()).finish("FINISHED", cost(2, 4))
+    record(tmp_path, key(item="other")).finish("FAILED", cost(1, 1))
     assert tracking.job_costs(tmp_path) == [tracking.Cost("sample", "row", "cpu", 3.0, 5.0, "abc")]
+
+
+def test_a_job_whose_result_was_found_has_a_record_and_no_cost(tmp_path):
+    tracking.prepare_store(tmp_path)
+    record(tmp_path, key()).finish("FINISHED", [])
+    _, (run,) = runs(tmp_path)
+    assert run.info.status == "FINISHED"
+    assert tracking.job_costs(tmp_path) == []
+
+
+def test_costs_of_several_processes_are_summed(tmp_path):
+    tracking.prepare_store(tmp_path)
+    record(tmp_path, key()).finish("FINISHED", cost(2, 7) + cost(3, 5))
+    assert tracking.job_costs(tmp_path) == [tracking.Cost("sample", "row", "cpu", 5.0, 7.0, "abc")]
 
 
 def test_every_part_of_the_key_counts():
@@ -107,7 +125,7 @@ def test_first_use_by_several_processes_at_once_loses_nothing(tmp_path):
         "t.prepare_store(root);"
         "r = t.open_record(root, t.RunKey('s', sys.argv[2], {}, {}, {}), group='', engine='dvc', device='cpu',"
         "git_commit=None);"
-        "[r.metrics({'loss': 1.0}, step=i) for i in range(20)]; r.finish('FINISHED', 1, 1)"
+        "[r.metrics({'loss': 1.0}, step=i) for i in range(20)]; r.finish('FINISHED', [])"
     )
     processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(i)]) for i in range(4)]
     assert [process.wait(120) for process in processes] == [0] * 4
@@ -137,7 +155,7 @@ def test_off_keeps_nothing_and_needs_nothing(tmp_path, monkeypatch):
     tracking.prepare_store(tmp_path)
     kept = record(tmp_path, key())
     kept.metrics({"a": 1.0})
-    kept.finish("FINISHED", 1, 1)
+    kept.finish("FINISHED", cost(1, 1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,7 +165,7 @@ def test_store_that_dies_costs_the_record_only(tmp_path, caplog):
     (tmp_path / "mlruns.db").write_bytes(b"no longer a database" * 1000)
     kept.metrics({"a": 1.0})
     kept.tags({"b": "c"})
-    kept.finish("FINISHED", 1, 1)
+    kept.finish("FINISHED", cost(1, 1))
     kept.metrics({"a": 2.0})
     assert sum("its record is lost" in message for message in caplog.messages) == 1
 
@@ -168,6 +186,6 @@ def test_server_that_dies_in_the_middle_costs_seconds_at_most(tmp_path, monkeypa
     server.server_close()
     started = time.monotonic()
     kept = record(tmp_path, key())
-    kept.finish("FINISHED", 1, 1)
+    kept.finish("FINISHED", cost(1, 1))
     assert time.monotonic() - started < 40
     assert any("its record is lost" in message for message in caplog.messages)

@@ -41,10 +41,13 @@ def keep(stagings: list[Path], state: Path) -> None:
     for path in (kept, temporary):
         remove(path)
     temporary.mkdir(parents=True)
-    for number, staging in enumerate(stagings):
-        link(staging, temporary / str(number))
-    (state / "done.signature").write_text(signature(temporary))
-    temporary.rename(kept)
+    try:
+        for number, staging in enumerate(stagings):
+            link(staging, temporary / str(number))
+        (state / "done.signature").write_text(signature(temporary))
+        temporary.rename(kept)
+    finally:
+        remove(temporary)
 
 
 def take_back(stagings: list[Path], state: Path) -> bool:

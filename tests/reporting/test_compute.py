@@ -34,7 +34,7 @@ def test_costs_come_from_the_last_finished_record_with_all_its_attempts(tmp_path
     def attempt(status, wall, params):
         key = RunKey("sample_ucf101", "svd-a", params, {}, {})
         record = tracking.open_record(tmp_path, key, group="svd-a", engine="dvc", device="cpu", git_commit=None)
-        record.finish(status, wall_s=wall, peak_memory_mb=wall * 10)
+        record.finish(status, [{"wall_s": wall, "peak_memory_mb": wall * 10}])
 
     attempt("FINISHED", 100.0, {"steps": 1})  # replaced by the next
     attempt("FAILED", 3.0, {"steps": 2})

@@ -33,7 +33,7 @@ def main(root: str, item: str, steps: int, start: str) -> None:
     for step in range(steps):
         record.metrics({"loss": step / 8, "gradient_norm": step + 0.5}, step=step)
     record.outputs({f"samples/{item}": f"output of {item}"})
-    record.finish("FINISHED", wall_s=float(item), peak_memory_mb=7.0)
+    record.finish("FINISHED", [{"wall_s": float(item), "peak_memory_mb": 7.0}])
 
 
 if __name__ == "__main__":
