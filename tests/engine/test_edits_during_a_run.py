@@ -61,41 +61,35 @@ def test_an_edit_that_is_taken_back_costs_nothing(workspace):
     workspace.nothing_to_do()
 
 
-def test_code_edited_while_its_job_runs_leaves_nothing_of_either(workspace):
-    """What was imported before the edit and what after cannot be told apart."""
+def executed_after_code_was_edited_and_put_back(workspace, address: str, log: str) -> list[str]:
+    """What runs then; the edit is made while ``address`` runs, which must say so in its log and fail."""
     workspace.set(START, 0.9)
     stage = workspace.path / "pipeline/stages/sample.py"
     code = stage.read_text()
-    with held(workspace, SAMPLE) as process:
+    with held(workspace, address) as process:
         stage.write_text(code + "\n# an edit\n")
     process.communicate(timeout=300)
     assert process.returncode != 0
-    assert "sample.py changed while it ran" in (workspace.path / f"logs/sample_ucf101/{ROW}.log").read_text()
+    assert "sample.py changed while it ran" in (workspace.path / f"logs/sample_ucf101/{log}").read_text()
     stage.write_text(code)
     workspace.executed()
     workspace.snakemake("reports/table3.csv")
-    assert SAMPLE in workspace.executed()
+    executed = workspace.executed()
     workspace.nothing_to_do()
+    return executed
+
+
+def test_code_edited_while_its_job_runs_leaves_nothing_of_either(workspace):
+    """What was imported before the edit and what after cannot be told apart."""
+    assert SAMPLE in executed_after_code_was_edited_and_put_back(workspace, SAMPLE, f"{ROW}.log")
 
 
 def test_code_edited_while_a_shard_runs_leaves_no_part_of_either(workspace):
     workspace.environment["PARTS"] = "1"
     workspace.set("runtime.shards.sample", 2)
-    workspace.set(START, 0.9)
-    stage = workspace.path / "pipeline/stages/sample.py"
-    code = stage.read_text()
-    with held(workspace, f"{SAMPLE}#2") as process:
-        stage.write_text(code + "\n# an edit\n")
-    process.communicate(timeout=300)
-    assert process.returncode != 0
-    log = workspace.path / f"logs/sample_ucf101/{ROW}/shard-0-of-2.log"
-    assert "sample.py changed while it ran" in log.read_text()
-    stage.write_text(code)
-    workspace.executed()
-    workspace.snakemake("reports/table3.csv")
-    parts = [line for line in workspace.executed() if line.startswith(f"{SAMPLE}#")]
+    executed = executed_after_code_was_edited_and_put_back(workspace, f"{SAMPLE}#2", f"{ROW}/shard-0-of-2.log")
+    parts = [line for line in executed if line.startswith(f"{SAMPLE}#")]
     assert sorted(parts) == [f"{SAMPLE}#{number}" for number in range(5)]
-    workspace.nothing_to_do()
 
 
 def test_parameters_edited_after_their_job_and_before_the_end_of_the_run(workspace):
