@@ -106,8 +106,8 @@ for spec in rules_of.rule_specs(ledger):
             "envs/pipeline.yaml"
         threads: spec.meta["threads"]
         resources:
-            mem_mb=rules_of.memory(spec),
-            runtime=spec.meta["minutes"],
+            mem_mb=rules_of.growing(spec, "mem_mb"),
+            runtime=rules_of.growing(spec, "minutes"),
             gpu=spec.gpus(of_shard=False),
         params:
             job=job_arguments(spec),
@@ -133,8 +133,8 @@ for spec in rules_of.rule_specs(ledger):
                 "envs/pipeline.yaml"
             threads: spec.meta["threads"]
             resources:
-                mem_mb=rules_of.memory(spec),
-                runtime=spec.meta["minutes"],
+                mem_mb=rules_of.growing(spec, "mem_mb"),
+                runtime=rules_of.growing(spec, "minutes"),
                 gpu=spec.gpus(of_shard=True),
             params:
                 job=job_arguments(spec, of_shard=True),

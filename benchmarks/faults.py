@@ -1,26 +1,28 @@
-"""Random kills over a real run, each resumed; a disk that is full for every stage's writer.
+"""Random kills over real runs, each resumed; a data folder that vanishes. (full_disk.py: disks that are full)
 
     python benchmarks/faults.py kills [--count 20] [--seed 0] [--target reports/table3.csv] [--slurm]
-    python benchmarks/faults.py disk       # root: mounts small file systems
+    python benchmarks/faults.py vanish
 
-kills: the smoke preset undisturbed, then in another clone killed at random times: a stage's process, or Snakemake with
-its jobs orphaned; with --slurm through the two nodes of tests/slurm (root), where orphans run on, and slurmd dies, too.
-Says whether checkpoints, samples, metrics and tables are those of the undisturbed run (content
-hashes of every output in dvc.lock), whether anything finished was done again, and whether two processes ever wrote one
-stage at once. disk: every stage of the smoke preset is run while the disk of its outputs is full, and that of its
-state, then with space.
+Both on the smoke preset with a data folder of its own, in which files are missing, damaged, listed twice. kills: once
+undisturbed and undivided; then other clones, divided into shards, are killed at random times: a stage's process, or
+Snakemake; with --slurm through the two nodes of tests/slurm (root), where jobs that are orphaned run on, and slurmd
+dies, too. vanish: the folder goes away while shards read it, and comes back.
+Says whether checkpoints, samples, metrics and tables are those of the undisturbed run (content hashes of every output
+in dvc.lock), whether a job, shard or part that was finished was made again, whether two processes ever wrote one at
+once, and whether every row of the listings is in clips or rejects.
 """
 
 import argparse
 import contextlib
-import importlib
+import csv
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -32,32 +34,57 @@ from pipeline.data.listings import read_listing
 from pipeline.data.schema import ClipSet, read_rejects
 from pipeline.engine.journal import read_journal
 from pipeline.engine.ledger import Ledger
-from pipeline.engine.outputs import remove
-from pipeline.engine.receipts import state_of, sweep
 from pipeline.params.file import load_params
 
 UNTRACKED = {**ENVIRONMENT, "PIPELINE_TRACKING": "off"}
-LARGE = 1 << 20  # bytes of outputs
+SETS = ("webvid_strided", "webvid_fixed")
+OWN = {name: {"listing": "own/list.csv", "videos": "own/videos"} for name in SETS}
+DIVIDED = dict.fromkeys(("preprocess", "latents", "moments", "sample", "features"), 2)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "disk"])
+    parser.add_argument("what", choices=["kills", "vanish"])
     parser.add_argument("--count", type=int, default=20, help="kills")
     parser.add_argument("--seed", type=int, default=0, help="of times and victims")
     parser.add_argument("--target", default="reports/table3.csv")
     parser.add_argument("--slurm", action="store_true", help="the disturbed run through Slurm")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        if args.what == "kills":
-            with started_cluster(Path(scratch)) if args.slurm else contextlib.nullcontext() as cluster:
-                return kills(Path(scratch), args.count, random.Random(args.seed), args.target, cluster)
-        return full_disk(Path(scratch))
+        if args.what == "vanish":
+            return vanish(Path(scratch))
+        with started_cluster(Path(scratch)) if args.slurm else contextlib.nullcontext() as cluster:
+            return kills(Path(scratch), args.count, random.Random(args.seed), args.target, cluster)
 
 
 def start(folder: Path, *command: str) -> subprocess.Popen:
     log = (folder.parent / f"{folder.name}.log").open("a")
     return subprocess.Popen(command, cwd=folder, env=UNTRACKED, stdout=log, stderr=subprocess.STDOUT)
+
+
+def last_words(folder: Path) -> str:
+    """The end of what was printed in ``folder``."""
+    return (folder.parent / f"{folder.name}.log").read_text()[-3000:]
+
+
+def project(folder: Path, shards: dict[str, int]) -> Path:
+    """A clone with the smoke preset, whose WebVid lies in a folder that no job makes and has rows of all kinds."""
+    clone(folder, "smoke", {"clip_sets": OWN, "runtime": {"shards": shards}})
+    assert start(folder, "dvc", "repro", "--quiet", "world").wait() == 0, last_words(folder)
+    world, own = folder / "data/world/webvid", folder / "own"
+    shutil.copytree(world / "videos", own / "videos")
+    header, *rows = list(csv.reader((world / "results_2M_train.csv").open()))
+    assert header[0] == "videoid" and header[3] == "page_dir", header
+    names = ("gone", "empty", "text", "cut")
+    rows += [[name, *rows[0][1:]] for name in names] + [rows[3]]  # the last: listed twice
+    place = own / "videos" / rows[0][3]
+    (place / "empty.mp4").touch()
+    (place / "text.mp4").write_text("this is not a video")
+    whole = (place / f"{rows[0][0]}.mp4").read_bytes()
+    (place / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    with (own / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return folder
 
 
 @contextlib.contextmanager
@@ -78,7 +105,7 @@ def started_cluster(scratch: Path):
 def kills(scratch: Path, count: int, chance: random.Random, target: str, cluster) -> int:
     """As many runs as it takes for ``count`` kills; each goes on to its end. Returns how many things are wrong."""
     command = ["snakemake", "--cores", "2", target]
-    whole = clone(scratch / "whole", "smoke")
+    whole = project(scratch / "whole", {})
     began = time.monotonic()
     assert start(whole, *command).wait() == 0, last_words(whole)
     seconds = time.monotonic() - began
@@ -91,36 +118,52 @@ def kills(scratch: Path, count: int, chance: random.Random, target: str, cluster
     done, wrong, number = Counter(), 0, 0
     while done.total() < count:
         number += 1
-        broken, twice = clone(scratch / f"broken{number}", "smoke"), []
+        broken, watch = project(scratch / f"broken{number}", DIVIDED), Watch()
         print(f"run {number}", flush=True)
         while True:
             process = start(broken, *command)
-            wanted = chance.choice(victims) if done.total() < count else None
-            hit = disturb(process, wanted, 10 + chance.uniform(0, seconds / 8), chance, twice, broken, cluster)
-            if hit:
-                done[hit] += 1
-                print(f"kill {done.total()}: {hit}", flush=True)
+            hits = disturb(process, victims, seconds / 8, chance, watch, broken, cluster, count - done.total())
+            done.update(hits)
+            if hits:
+                print(f"kills until {done.total()}: {', '.join(hits)}", flush=True)
             if process.poll() == 0:
                 break
-            assert hit, last_words(broken)
-        wrong += verdict(whole, broken, twice)
+            assert hits, last_words(broken)
+        wrong += verdict(whole, broken, watch)
     print(f"kills: {dict(done)} in {number} runs; {wrong} things wrong")
     return wrong
 
 
-def last_words(folder: Path) -> str:
-    """The end of what was printed in ``folder``."""
-    return (folder.parent / f"{folder.name}.log").read_text()[-3000:]
+@dataclass
+class Watch:
+    """What was seen while a folder was disturbed."""
+
+    twice: list[str] = field(default_factory=list)  # written by two processes at once
+    remade: list[str] = field(default_factory=list)  # parts that were there before
+    parts: dict[Path, int] = field(default_factory=dict)
+
+    def look(self, folder: Path) -> None:
+        """A part that is there with another inode than before was made again."""
+        self.twice += [address for address, number in Counter(at_work(folder)).items() if number > 1]
+        for path in folder.glob(".state/*/*/*/parts/[0-9]*"):
+            with contextlib.suppress(FileNotFoundError):
+                inode = path.stat().st_ino
+                if self.parts.setdefault(path, inode) != inode:
+                    self.remade.append(str(path.relative_to(folder)))
+                    self.parts[path] = inode
 
 
-def disturb(process, wanted, after: float, chance, twice: list, folder: Path, cluster) -> str | None:
-    """Let a run go on for ``after`` seconds, kill ``wanted``, wait for what dies with it; returns what was killed."""
-    deadline, hit = time.monotonic() + after, None
+def disturb(process, victims, pause: float, chance, watch: Watch, folder: Path, cluster, most: int) -> list[str]:
+    """Kill one victim after another, with pauses of 10 s to ``pause`` more, ``most`` at most, until a run has ended.
+
+    Waits for what dies with it; returns what was killed.
+    """
+    hits, wanted, deadline = [], chance.choice(victims), time.monotonic() + 10 + chance.uniform(0, pause)
     while process.poll() is None:
         bodies = [each for each in psutil.process_iter() if stage_of(each, folder)]
-        twice += [address for address, number in Counter(at_work(folder)).items() if number > 1]
-        if wanted and not hit and time.monotonic() > deadline and (bodies or wanted != "a job"):
-            hit = wanted
+        watch.look(folder)
+        if len(hits) < most and time.monotonic() > deadline and (bodies or wanted != "a job"):
+            hits.append(wanted)
             if wanted == "slurmd":
                 node = chance.choice(["node1", "node2"])
                 cluster.kill_node(node)
@@ -129,10 +172,11 @@ def disturb(process, wanted, after: float, chance, twice: list, folder: Path, cl
             else:
                 with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
                     (chance.choice(bodies) if wanted == "a job" else process).kill()
+            wanted, deadline = chance.choice(victims), time.monotonic() + 10 + chance.uniform(0, pause)
         time.sleep(0.1)
     if not cluster:  # jobs of this host die with it; on nodes they go on, and the next run finds what they make
         psutil.wait_procs([each for each in psutil.process_iter() if stage_of(each, folder)], timeout=60)
-    return hit
+    return hits
 
 
 def stage_of(process: psutil.Process, folder: Path) -> str:
@@ -143,13 +187,11 @@ def stage_of(process: psutil.Process, folder: Path) -> str:
             return ""
     except psutil.Error:
         return ""
-    if words[2] == "pipeline":
-        return " ".join(words[3:])
-    return " ".join(words[3:]) if words[2] == "pipeline.engine.job" else ""
+    return " ".join(words[3:]) if words[2] in ("pipeline", "pipeline.engine.job") else ""
 
 
 def at_work(folder: Path) -> list[str]:
-    """Jobs whose bodies processes that live have begun and not ended, by the journal."""
+    """Jobs and shards whose bodies processes that live have begun and not ended, by the journal."""
     begun = {}
     for event in read_journal(folder):
         if event["event"] == "begun":
@@ -159,26 +201,40 @@ def at_work(folder: Path) -> list[str]:
     return [address for process, address in begun.items() if psutil.pid_exists(process)]
 
 
-def verdict(whole: Path, broken: Path, twice: list[str]) -> int:
+def verdict(whole: Path, broken: Path, watch: Watch) -> int:
     """Compare the two folders; prints what was found, returns how many things are wrong."""
+    found = {
+        "outputs other than undisturbed": different_outputs(whole, broken),
+        "jobs whose outputs are not those of dvc.lock": sorted(set(Ledger(broken).changes()) & set(locked(whole))),
+        "jobs and shards done again": done_again(broken),
+        "parts made again": watch.remade,
+        "written by two at once": watch.twice,
+        "rows of listings not exactly once in clips or rejects": rows_lost(broken),
+        "half-written files": [str(path.relative_to(broken)) for path in broken.rglob(".*.partial*")],
+    }
+    rejects = Counter(reject["reason"] for name in SETS for reject in read_rejects(broken / "clips" / name))
+    print(f"{len(locked(whole))} jobs, {len(watch.parts)} parts, rejects {dict(rejects)}")
+    for what, things in found.items():
+        print(f"  {what}: {things or 'none'}", flush=True)
+    return sum(map(len, found.values()))
+
+
+def different_outputs(whole: Path, broken: Path) -> list[str]:
+    """Jobs whose outputs dvc.lock records otherwise than that of the undisturbed run."""
     expected, found = locked(whole), locked(broken)
-    different = sorted(name for name in expected if expected[name] != found.get(name))
-    print(f"outputs as undisturbed: {len(expected) - len(different)} of {len(expected)} jobs {different or ''}")
-    unsettled = sorted(set(Ledger(broken).changes()) & set(expected))
-    print(f"jobs whose outputs are not those of dvc.lock: {unsettled or 'none'}")
+    return sorted(name for name in expected if expected[name] != found.get(name))
+
+
+def done_again(folder: Path) -> list[str]:
+    """Jobs and shards that began after they were done, for the same parameters, inputs and code."""
     finished, again = set(), []
-    for event in read_journal(broken):
+    for event in read_journal(folder):
         job = (event["address"], event["digest"])
         if event["event"] == "begun" and job in finished:
             again.append(event["address"])
         if event["event"] == "done":
             finished.add(job)
-    print(f"finished jobs done again: {again or 'none'}; one stage written by two at once: {twice or 'never'}")
-    lost = [name for folder in sorted((broken / "clips").iterdir()) for name in rows_lost(folder)]
-    print(f"rows of listings neither in clips nor in rejects, or more than once: {lost or 'none'}")
-    partial = [str(path.relative_to(broken)) for path in broken.rglob(".*.partial*")]
-    print(f"half-written files: {partial or 'none'}", flush=True)
-    return sum(map(len, (different, unsettled, again, twice, lost, partial)))
+    return again
 
 
 def locked(folder: Path) -> dict[str, list]:
@@ -188,15 +244,20 @@ def locked(folder: Path) -> dict[str, list]:
     return {name: stage["outs"] for name, stage in stages.items() if name in done}
 
 
-def rows_lost(clips: Path) -> list[str]:
-    """Rows of one listing that are not exactly once among the rejects and the sources of a clips folder."""
-    project = clips.parents[1]
-    spec = load_params(project / "params.yaml").clip_sets[clips.name]
-    listing, videos = project / spec.listing, project / spec.videos
+def rows_lost(folder: Path) -> list[str]:
+    """Rows of all listings that are not exactly once among the rejects and the sources of the clips folders."""
+    return [row for clips in sorted((folder / "clips").iterdir()) for row in rows_lost_of(clips)]
+
+
+def rows_lost_of(clips: Path) -> list[str]:
+    """The same of one clips folder."""
+    folder = clips.parents[1]
+    spec = load_params(folder / "params.yaml").clip_sets[clips.name]
+    listing, videos = folder / spec.listing, folder / spec.videos
     rows = Counter(row.source for row in read_listing(spec.layout, listing, videos, spec.columns, clips.name))
-    kept, rejects = ClipSet(clips), read_rejects(clips)
+    kept = ClipSet(clips)
     rows.subtract(source for source, window in zip(kept.sources, windows_of(clips), strict=True) if window == 0)
-    rows.subtract(reject["source"] for reject in rejects)
+    rows.subtract(reject["source"] for reject in read_rejects(clips))
     return [f"{clips.name}: {source}" for source, number in rows.items() if number]
 
 
@@ -206,82 +267,27 @@ def windows_of(clips: Path) -> list[int]:
     return [window for file in files for window in pq.read_table(file, columns=["window"])["window"].to_pylist()]
 
 
-def full_disk(scratch: Path) -> int:
-    """A job of each stage while the disk of its outputs is full, then while that of its state is, then with space.
-
-    Where the outputs are large, once more with room for half of them.
-    """
-    folder, wrong, seen = clone(scratch / "project", "smoke"), 0, set()
-    ledger = Ledger(folder)
-    for entry in ledger.in_order():
-        single = ["dvc", "repro", "--quiet", "--single-item", entry.address]
-        (outputs,) = {(folder / path).parent for path in entry.outputs}
-        if new := entry.name not in seen:
-            seen.add(entry.name)
-            if outputs != folder:  # where DVC itself could not begin
-                wrong += not fails_without_space(folder, outputs, single, entry, 0)
-            if keeps_state(entry):
-                wrong += not fails_without_space(folder, state_of(folder, entry), single, entry, 0)
-        assert start(folder, *single).wait() == 0, last_words(folder)
-        size = size_of(folder / path for path in entry.outputs)
-        if new and size >= LARGE:
-            sweep(Ledger(folder))  # else the job itself makes room by it
-            wrong += not fails_without_space(folder, outputs, [*single, "--force"], entry, size // 2)
-            assert start(folder, *single).wait() == 0, last_words(folder)
-    print(f"{len(seen)} stages, {wrong} things wrong")
-    return wrong
-
-
-def keeps_state(entry) -> bool:
-    """Whether a job writes parts or training states before its outputs."""
-    stage = importlib.import_module(f"pipeline.stages.{entry.command.split()[3]}")
-    return hasattr(stage, "make_parts") or entry.name in ("initialise", "finetune", "claims_seed")
-
-
-def size_of(outputs) -> int:
-    """Bytes of files and folders."""
-    files = (path for output in outputs for path in (output.rglob("*") if output.is_dir() else [output]))
-    return sum(path.stat().st_size for path in files if path.is_file())
-
-
-def fails_without_space(folder: Path, place: Path, command: list[str], entry, free: int) -> bool:
-    """Run a job with so many bytes free in ``place``; whether it began, failed, said so, and left nothing."""
-    outputs, log = [folder / path for path in entry.outputs], folder.parent / "full.log"
-    for output in outputs:
-        remove(output)
-    begun = len(read_journal(folder))
-    with small_disk(place, free), log.open("w") as file:
-        code = subprocess.run(command, cwd=folder, env=UNTRACKED, stdout=file, stderr=subprocess.STDOUT).returncode
-        left = [path.name for path in outputs if path.exists()] + [path.name for path in folder.rglob(".*.partial*")]
-        began = len(read_journal(folder)) > begun
-    said = "o space left on" in log.read_text()
-    room = f"{place.relative_to(folder)}, {free / 1e6:.1f} MB free"
-    verdict = f"began: {began}, exit {code}, says why: {said}, left: {left or 'nothing'}"
-    print(f"{entry.address:40} {room:45} {verdict}", flush=True)
-    return began and code != 0 and said and not left
-
-
-@contextlib.contextmanager
-def small_disk(place: Path, free: int) -> Iterator[None]:
-    """What lies in the folder ``place``, on a file system of its own with so many bytes left."""
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as other:
-        size = size_of([place]) + (64 << 20)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", other], check=True)
-        try:
-            subprocess.run(["cp", "--archive", f"{place}/.", other], check=True)
-            with (Path(other) / "ballast").open("wb", buffering=0) as file:
-                with contextlib.suppress(OSError):
-                    while True:
-                        file.write(bytes(1 << 16))
-                file.truncate(max(0, file.tell() - free))
-            subprocess.run(["mount", "--bind", other, place], check=True)
-            try:
-                yield
-            finally:
-                subprocess.run(["umount", place], check=True)
-        finally:
-            subprocess.run(["umount", other], check=True)
+def vanish(scratch: Path) -> int:
+    """Move the data folder away when the first part is there, an empty one in its place; bring it back and go on."""
+    targets = [f"clips/{name}" for name in SETS]
+    whole, broken, watch = project(scratch / "whole", {}), project(scratch / "broken", {"preprocess": 3}), Watch()
+    assert start(whole, "snakemake", "--cores", "2", *targets).wait() == 0, last_words(whole)
+    videos, elsewhere = broken / "own/videos", scratch / "unmounted"
+    process = start(broken, "snakemake", "--cores", "2", *targets)
+    while not watch.parts:
+        watch.look(broken)
+        assert process.poll() is None, last_words(broken)
+    videos.rename(elsewhere)
+    videos.mkdir()
+    code, logs = process.wait(), list(broken.glob("logs/preprocess/*/*.log"))
+    said = [log for log in logs if "own/videos is gone or cannot be reached" in log.read_text()]
+    watch.look(broken)
+    print(f"folder gone after {len(watch.parts)} parts: exit {code}, {len(said)} of {len(logs)} shards' logs say why")
+    videos.rmdir()
+    elsewhere.rename(videos)
+    assert start(broken, "snakemake", "--cores", "2", *targets).wait() == 0, last_words(broken)
+    watch.look(broken)
+    return (code == 0) + (not said) + verdict(whole, broken, watch)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The one error that a user is meant to read: what, where, what was expected, what to do next."""
 
+import contextlib
 import errno
 import re
+from collections.abc import Iterator
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # a disk that is full, a quota, a disk gone read-only
 
@@ -21,3 +23,17 @@ def lacks_space(error: Exception) -> bool:
     number = getattr(error, "errno", None)
     told = re.search(r"\(os error (\d+)\)", str(error))
     return (int(told[1]) if told else number) in NO_SPACE
+
+
+@contextlib.contextmanager
+def full_disk_explained(what: str) -> Iterator[None]:
+    """Raise PipelineError, which says ``what`` found no room, where a disk is full."""
+    try:
+        yield
+    except Exception as error:
+        if not lacks_space(error):
+            raise
+        raise PipelineError(
+            f"{what}: no space left on the disk, or it is read-only ({one_line(error)}); mend that and run again "
+            f"(nothing half-written was kept)"
+        ) from error

@@ -9,25 +9,25 @@ import contextlib
 import importlib
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipeline import tracking
 from pipeline.devices import choose_device
-from pipeline.engine import outputs, receipts
+from pipeline.engine import edits, outputs, receipts
 from pipeline.engine.costs import note_cost, peak_memory_mb, shard_costs
 from pipeline.engine.journal import note
 from pipeline.engine.ledger import Ledger, StageEntry
-from pipeline.engine.parts import WHOLE, Parts, Shard
+from pipeline.engine.parts import WHOLE, Parts, Shard, remove
 from pipeline.engine.processes import die_with_parent, wait_for_lock
-from pipeline.errors import PipelineError, lacks_space
+from pipeline.errors import PipelineError, full_disk_explained
 from pipeline.params.declared import Declared
 from pipeline.params.evaluation import Runtime
 from pipeline.params.file import Params, load_params
@@ -64,6 +64,7 @@ INFRASTRUCTURE = frozenset(
         "tracking",
         "devices",
         "engine/costs",
+        "engine/edits",
         "engine/journal",
         "engine/ledger",
         "engine/outputs",
@@ -112,6 +113,7 @@ class Job:
     ledger: Ledger
     entry: StageEntry
     params: Params
+    told: Mapping[str, str] = field(default_factory=dict)  # content hashes of inputs that no job makes
 
     def stage(self, key: tracking.RunKey, record: Any, stagings: list[Path], shard: Shard = WHOLE) -> Stage:
         """What its module is given."""
@@ -139,9 +141,10 @@ def run_stage(name: str, arguments: list[str]) -> int:
     job = _open_job(module, args, ledger, ledger.by_command([name, *arguments]))
     tracking.prepare_store(ledger.root)
     receipts.sweep(ledger)
-    with _only_one(receipts.lock_file(ledger.root, job.entry)):
+    with _only_one(receipts.lock_file(ledger.root, job.entry)), full_disk_explained(job.entry.address):
         _forget_rows_that_are_gone(job)
-        _run_job(job)
+        edits.require_inputs(ledger, job.entry)
+        _run_job(job, receipts.job_key(ledger, job.entry, job.params))
     return 0
 
 
@@ -149,17 +152,18 @@ def run_job(address: str) -> int:
     """Run a job without DVC: its receipt is for the process that schedules the jobs."""
     _set_process_up()
     ledger = Ledger(locked=False)
-    job = _job_at(ledger, address)
-    tracking.prepare_store(ledger.root)
-    with _only_one(receipts.lock_file(ledger.root, job.entry)):
+    job = _job_at(ledger, address, receipts.told_outside(ledger.root))
+    tracking.prepare_store(ledger.root, ask_server=False)  # that process has asked
+    with _only_one(receipts.lock_file(ledger.root, job.entry)), full_disk_explained(address):
         _forget_rows_that_are_gone(job)
-        key = receipts.job_key(ledger, job.entry, job.params)
+        edits.require_inputs(ledger, job.entry)
+        key = receipts.job_key(ledger, job.entry, job.params, job.told)
         if receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest):
             log.info("done already")
         elif _put_back(job, key):
             log.info("DVC has its result")
         else:
-            _run_job(job)
+            _run_job(job, key, joins_shards=True)
     return 0
 
 
@@ -169,7 +173,7 @@ def _put_back(job: Job, key: tracking.RunKey) -> bool:
     if not ledger.holds_result(entry, key.params, hashes):
         return False
     for path in entry.outputs:
-        outputs.remove(ledger.root / path)
+        remove(ledger.root / path)
     if not ledger.put_back(entry, key.params, hashes):  # gone from the cache since
         return False
     receipts.write_receipt(ledger, entry, key, ledger.hashes(entry, "outputs"))
@@ -180,22 +184,27 @@ def run_shard(address: str, shard: Shard) -> int:
     """Make one shard's parts of a job; the job itself then finds them."""
     _set_process_up()
     ledger = Ledger(locked=False)
-    job = _job_at(ledger, address)
-    whole, own = (receipts.lock_file(ledger.root, job.entry, name) for name in ("", str(shard)))
-    with _only_one(whole, shared=True), _only_one(own):
-        _require_inputs(job)
-        key = receipts.job_key(ledger, job.entry, job.params)
-        done = receipts.holds(ledger, job.entry, receipts.read_receipt(ledger.root, job.entry), key.digest)
-        if done or ledger.holds_result(job.entry, key.params, key.inputs | key.code):
+    job = _job_at(ledger, address, receipts.told_outside(ledger.root))
+    entry, root = job.entry, ledger.root
+    whole, own = (receipts.lock_file(root, entry, name) for name in ("", str(shard)))
+    with _only_one(whole, shared=True), _only_one(own), full_disk_explained(address):
+        edits.require_inputs(ledger, entry)
+        key = receipts.job_key(ledger, entry, job.params, job.told)
+        done = receipts.holds(ledger, entry, receipts.read_receipt(root, entry), key.digest)
+        if done or ledger.holds_result(entry, key.params, key.inputs | key.code):
             log.info("nothing to do: the stage has its result")
+            made = 0
         else:
             stage, started = job.stage(key, tracking.NullRecord(), [], shard), time.monotonic()
-            receipts.forget_receipt(ledger.root, job.entry)
-            with _disk_full_explained(address):
+            receipts.forget_receipt(root, entry)
+            note(root, "begun", f"{address}#{shard}", key.digest)
+            with edits.watched(ledger, entry, key, job.told, stage.parts):
                 job.module.make_parts(stage)
-            _require_unchanged(job, key, stage.state_dir)
+            edits.require_same_params(ledger, entry, key)
             note_cost(stage.state_dir, shard, time.monotonic() - started)
-        receipts.write_shard_receipt(ledger.root, job.entry, shard, key.digest)
+            made = len(stage.parts.own())
+        receipts.write_shard_receipt(root, entry, shard, key.digest, made)
+        note(root, "done", f"{address}#{shard}", key.digest)
     return 0
 
 
@@ -225,24 +234,17 @@ def _parse(name: str, module, arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _job_at(ledger: Ledger, address: str) -> Job:
+def _job_at(ledger: Ledger, address: str, told: Mapping[str, str]) -> Job:
     entry = ledger.entries[address]
     name, *arguments = entry.command.split()[3:]
     module = importlib.import_module(f"pipeline.stages.{name}")
-    return _open_job(module, _parse(name, module, arguments), ledger, entry)
+    return _open_job(module, _parse(name, module, arguments), ledger, entry, told)
 
 
-def _open_job(module, args, ledger: Ledger, entry: StageEntry) -> Job:
+def _open_job(module, args, ledger: Ledger, entry: StageEntry, told: Mapping = MappingProxyType({})) -> Job:
     params = load_params(ledger.root / "params.yaml")
     _start_logging(params.runtime.log_level, ledger.root, entry)
-    return Job(module, args, ledger, entry, params)
-
-
-def _require_inputs(job: Job) -> None:
-    missing = [path for path in job.entry.inputs if not is_url(path) and not (job.ledger.root / path).exists()]
-    if missing:
-        address = job.entry.address
-        raise PipelineError(f"{address} needs {', '.join(missing)}; `dvc repro {address}` makes what is missing")
+    return Job(module, args, ledger, entry, params, told)
 
 
 def _forget_rows_that_are_gone(job: Job) -> None:
@@ -260,10 +262,9 @@ def _forget_rows_that_are_gone(job: Job) -> None:
                 path.unlink()
 
 
-def _run_job(job: Job) -> None:
-    _require_inputs(job)
+def _run_job(job: Job, key: tracking.RunKey, joins_shards: bool = False) -> None:
+    """Run it, or take what an earlier run had finished. ``joins_shards``: where it has any, they made the parts."""
     ledger, entry, root = job.ledger, job.entry, job.ledger.root
-    key = receipts.job_key(ledger, entry, job.params)
     record = tracking.open_record(
         root,
         key,
@@ -278,23 +279,26 @@ def _run_job(job: Job) -> None:
     started, status, taken = time.monotonic(), "FAILED", False
     try:
         outputs.prepare(stagings)
-        with _disk_full_explained(entry.address):
-            taken = _taken_back(job, stage)
-            if not taken:
-                receipts.forget_receipt(root, entry)
-                note(root, "begun", entry.address, key.digest)
+        taken = _taken_back(job, stage)
+        if not taken:
+            if joins_shards:
+                _require_shards(job, key)
+            receipts.forget_receipt(root, entry)
+            note(root, "begun", entry.address, key.digest)
+            with edits.watched(ledger, entry, key, job.told, stage.parts):
                 _run_body(job.module, stage)
                 outputs.finish(stagings, finals, entry.address)
-                outputs.keep(stagings, stage.state_dir)
-                _require_unchanged(job, key, stage.state_dir)
-            outputs.publish(stagings, finals)
+            outputs.keep(stagings, stage.state_dir)
+            edits.require_same_params(ledger, entry, key)
+        outputs.publish(stagings, finals)
         receipts.write_receipt(ledger, entry, key, ledger.hashes(entry, "outputs"))
         note(root, "done", entry.address, key.digest)
         outputs.forget_others(stage.state_dir)
         status = "FINISHED"
     finally:
         for path in stagings:
-            outputs.remove(path)
+            with contextlib.suppress(OSError):  # a disk that went read-only: its own error says more
+                remove(path)
         if status == "FINISHED":
             record.outputs(receipts.read_receipt(root, entry)["outputs"])
         # Those of shards count once: an attempt that failed counts itself alone.
@@ -311,24 +315,14 @@ def _run_body(module, stage: Stage) -> None:
         module.run(stage)
 
 
-def _require_unchanged(job: Job, key: tracking.RunKey, state: Path) -> None:
-    """Raise PipelineError where something was edited while the job ran: DVC would take its result for the new one's.
-
-    Parameters were read once, before; code and inputs may have been read both before and after.
-    """
-    now = receipts.job_key(job.ledger, job.entry, load_params(job.ledger.root / "params.yaml"))
-    params, inputs, code = (
-        sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-        for before, after in ((key.params, now.params), (key.inputs, now.inputs), (key.code, now.code))
-    )
-    if inputs or code:
-        shutil.rmtree(state, ignore_errors=True)
-        fate = "it may be of both and is dropped"
-    else:
-        fate = "it is kept, and taken if the change is taken back"
-    if edited := params + inputs + code:
+def _require_shards(job: Job, key: tracking.RunKey) -> None:
+    """Raise PipelineError where shards made nothing for this: what joins them has neither their GPU nor their hours."""
+    root, entry, count = job.ledger.root, job.entry, int(job.entry.meta.get("shards", 1))
+    shards = [Shard(number, count) for number in range(count)] if count > 1 else []
+    if lacking := [str(shard) for shard in shards if not receipts.shard_is_done(root, entry, shard, key.digest)]:
         raise PipelineError(
-            f"{job.entry.address}: {', '.join(edited)} changed while it ran; run it again. As to what it made, {fate}"
+            f"{entry.address}: of its shards {', '.join(lacking[:5])} have made nothing of what is to be joined now, "
+            f"perhaps because something was edited between them; start again"
         )
 
 
@@ -345,18 +339,6 @@ def _taken_back(job: Job, stage: Stage) -> bool:
     log.info("an earlier run had finished this; its outputs are taken")
     note(job.ledger.root, "taken", job.entry.address, stage.state_dir.name)
     return True
-
-
-@contextlib.contextmanager
-def _disk_full_explained(address: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if not lacks_space(error):
-            raise
-        raise PipelineError(
-            f"{address}: no space left on the disk; free some and run again (nothing half-written was kept)"
-        ) from error
 
 
 def _start_logging(level: str, root: Path, entry: StageEntry) -> None:

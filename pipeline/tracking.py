@@ -76,8 +76,10 @@ def _client(root: Path):
     return MlflowClient(tracking_uri(root))
 
 
-def prepare_store(root: Path) -> None:
+def prepare_store(root: Path, ask_server: bool = True) -> None:
     """Make sure of the store before any work; raises PipelineError that says how to go on without it.
+
+    ``ask_server``: whether one must answer now; a job of a run that began with one only loses its record.
 
     The first use of a new SQLite store migrates its tables, and fails when several processes do so at once: hence a
     lock.
@@ -85,7 +87,7 @@ def prepare_store(root: Path) -> None:
     if not tracking_enabled():
         return
     uri = tracking_uri(root)
-    if uri.startswith(("http://", "https://")):
+    if ask_server and uri.startswith(("http://", "https://")):
         _check_server(uri)
     stamp = root / "mlruns.db.ready"
     wanted = f"{uri}\n{importlib.metadata.version('mlflow')}\n"

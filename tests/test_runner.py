@@ -15,7 +15,7 @@ import pytest
 import pipeline.__main__ as command_line
 import pipeline.stages
 from pipeline import runner
-from pipeline.engine import outputs
+from pipeline.engine import outputs, parts, processes
 from pipeline.engine.costs import shard_costs
 from pipeline.errors import PipelineError
 
@@ -306,10 +306,10 @@ def test_of_a_state_only_what_was_made_and_what_it_cost_outlive_the_job(tmp_path
     for name in ("done/0", "costs/1.json", "parts/000000/part", "training/step-20", "../4567/training/step-10"):
         (state / name).parent.mkdir(parents=True, exist_ok=True)
         (state / name).touch()
-    (state / "done.signature").touch()
+    (state / "done.json").touch()
     outputs.forget_others(state)
     assert {path.name for path in tmp_path.iterdir()} == {"0123"}
-    assert {path.name for path in state.iterdir()} == {"done", "done.signature", "costs"}
+    assert {path.name for path in state.iterdir()} == {"done", "done.json", "costs"}
 
 
 def test_outputs_that_the_disk_has_no_room_to_keep_leave_nothing_half_kept(tmp_path):
@@ -318,6 +318,89 @@ def test_outputs_that_the_disk_has_no_room_to_keep_leave_nothing_half_kept(tmp_p
     with pytest.raises(OSError):
         outputs.keep([one, never_written], state)
     assert list(state.iterdir()) == []
+
+
+def kept(folder: Path) -> tuple[list[Path], Path]:
+    """Two outputs in their places, kept in a state."""
+    finals, state = [folder / "out/one.json", folder / "out/many"], folder / "state"
+    stagings = [outputs.staging_of(path) for path in finals]
+    outputs.prepare(stagings)
+    stagings[0].write_text("{}")
+    stagings[1].mkdir()
+    (stagings[1] / "part").write_text("content")
+    outputs.keep(stagings, state)
+    outputs.publish(stagings, finals)
+    return finals, state
+
+
+def test_what_is_kept_is_taken_after_snakemake_gave_it_a_new_time(tmp_path):
+    finals, state = kept(tmp_path)
+    os.utime(finals[0], (1, 1))
+    (finals[1] / ".snakemake_timestamp").touch()
+    again = [tmp_path / "again.json", tmp_path / "again"]
+    assert outputs.take_back(again, state)
+    assert again[0].read_text() == "{}" and (again[1] / "part").read_text() == "content"
+
+
+@pytest.mark.parametrize("damage", [
+    lambda state: (state / "done/0").write_text("other"),
+    lambda state: (state / "done/1/part").write_text("other content"),
+    lambda state: (state / "done/1/part").unlink(),
+    lambda state: (state / "done.json").unlink(),
+])  # fmt: skip
+def test_what_is_kept_and_damaged_is_not_taken(tmp_path, damage):
+    _, state = kept(tmp_path)
+    damage(state)
+    assert not outputs.take_back([tmp_path / "again.json", tmp_path / "again"], state)
+
+
+def test_a_folder_whose_removal_is_killed_has_lost_its_name(tmp_path, monkeypatch):
+    """Else half of a part would be taken for a whole one."""
+    part = tmp_path / "000000"
+    part.mkdir()
+    (part / "file").touch()
+
+    def killed(path, **options):
+        if path.exists():
+            raise SystemExit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.shutil, "rmtree", killed)
+        with pytest.raises(SystemExit):
+            parts.remove(part)
+    assert not part.exists()
+    part.mkdir()
+    parts.remove(part)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_of_shards_are_of_files_that_can_be_read(tmp_path, monkeypatch):
+    """NFS refuses a shared lock of a file that is open for writing alone."""
+    modes = []
+    monkeypatch.setattr(processes.fcntl, "flock", lambda file, kind: modes.append(file.mode))
+    with processes.wait_for_lock(tmp_path / "lock", None, shared=True), processes.try_lock(tmp_path / "other"):
+        assert modes == ["a+", "a+"]
+
+
+def test_a_job_over_older_code_that_was_killed_is_not_gone_on_with(project, run):
+    """Edited while it ran, killed, and the edit taken back: what it made may be of both."""
+    project.lines(
+        "stage.state_dir.joinpath('weights').write_text('half')", "import time", "print('begun', flush=True)",
+        "time.sleep(60)",
+    )  # fmt: skip
+    process = project.start("fake")
+    assert process.stdout.readline() == "begun\n"
+    process.kill()
+    process.communicate()
+    (state,) = (project.path / ".state/fake/all").glob("*")
+    assert {path.name for path in state.iterdir()} == {"weights", "begun.0-of-1"}
+    stage = project.path / "stages/fake.py"
+    os.utime(stage, (time.time() + 5, time.time() + 5))
+    process = project.start("fake")
+    assert process.stdout.readline() == "begun\n"
+    process.kill()
+    process.communicate()
+    assert (state.with_name(f"{state.name}.doubtful") / "weights").read_text() == "half"
 
 
 def test_a_result_that_is_taken_back_is_recorded_without_a_cost(project, run, monkeypatch):

@@ -1,6 +1,7 @@
 """MLflow: keys, resumes, first use by several processes, stores that are not there or die."""
 
 import http.server
+import importlib.metadata
 import subprocess
 import sys
 import threading
@@ -147,6 +148,17 @@ def test_store_that_cannot_be_used_is_reported_before_work(tmp_path, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/no/such/folder/x.db")
     with pytest.raises(PipelineError, match="cannot be used"):
         tracking.prepare_store(tmp_path)
+
+
+def test_a_job_of_a_run_goes_on_when_the_server_has_died(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(PipelineError, match="cannot be reached"):
+        tracking.prepare_store(tmp_path)
+    version = importlib.metadata.version("mlflow")
+    (tmp_path / "mlruns.db.ready").write_text(f"http://127.0.0.1:9\n{version}\n")  # it answered when the run began
+    tracking.prepare_store(tmp_path, ask_server=False)
+    record(tmp_path, key()).finish("FINISHED", cost(1, 1))
+    assert sum("its record is lost" in message for message in caplog.messages) == 1
 
 
 def test_off_keeps_nothing_and_needs_nothing(tmp_path, monkeypatch):

@@ -73,7 +73,7 @@ def _unsafe(root: Path | None, source: str) -> tuple[str, str] | None:
     try:
         if root and not (root / source).resolve().is_relative_to(root):
             return "unsafe_path", f"{source} is a link out of the data folder"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last: links that lead to each other
         return "bad_row", f"not a path: {error}"
     return None
 

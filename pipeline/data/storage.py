@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from pipeline.errors import NO_SPACE, PipelineError, one_line
+from pipeline.errors import PipelineError, lacks_space, one_line
 from pipeline.urls import is_url
 
 PAUSES = (0.5, 2.0, 8.0)  # seconds before a fetch that failed is tried again
@@ -189,7 +189,7 @@ def _scratch() -> Iterator[Path]:
 
 def _require_space(error: Exception) -> None:
     """Raise PipelineError where it was the local disk that failed."""
-    if isinstance(error, OSError) and error.errno in NO_SPACE:
+    if lacks_space(error):
         where = tempfile.gettempdir()
         raise PipelineError(
             f"no space left in {where} for what is fetched ({one_line(error)}); TMPDIR names another folder"

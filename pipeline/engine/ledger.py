@@ -43,6 +43,16 @@ class StageEntry:
         return f"{self.name}@{self.key}" if self.key else self.name
 
 
+@dataclass(frozen=True)
+class Result:
+    """A job that was done without DVC: its parameters, content hashes of its inputs and code, and of its outputs."""
+
+    entry: StageEntry
+    params: dict
+    hashes: dict[str, str]
+    outputs: dict[str, str]
+
+
 class Ledger:
     """The stages of one repository. ``locked``: wait for other processes of this host, which may be writing it.
 
@@ -149,6 +159,10 @@ class Ledger:
             return parents
         inside = [output for output in self._producers if Path(output).is_relative_to(path)]
         return sorted(inside) or [path]
+
+    def upstream_of(self, path: str) -> list[str]:
+        """The outputs of jobs that make up an input; none where it is a user's own."""
+        return [made for made in self.upstream_paths(path) if self.producer(made)]
 
     def upstream(self, entry: StageEntry) -> set[str]:
         """Addresses of the jobs whose outputs a job reads."""
@@ -267,15 +281,32 @@ class Ledger:
             used |= {str(out.hash_info.value), *(hashlib.md5(file.read_bytes()).hexdigest() for file in files)}
         return [name for name in self.repo.cache.local.all() if name not in used]
 
-    def commit(self, entries: list[StageEntry]) -> None:
-        """Enter jobs that were done without DVC, with their inputs and outputs as they are now."""
+    def commit(self, results: list[Result]) -> list[StageEntry]:
+        """Enter jobs that were done without DVC, but for those whose parameters, files or outputs are others by now.
+
+        Returns those entered. Raises PipelineError where DVC could not take outputs into its cache.
+        """
+        entered = []
         with self.repo.lock:
-            for first in range(0, len(entries), COMMITTED_AT_ONCE):
-                stages = [self._stage(entry) for entry in entries[first : first + COMMITTED_AT_ONCE]]
-                for stage in stages:
-                    stage.save()
-                    stage.commit(relink=False)
-                self._record(stages)
+            for first in range(0, len(results), COMMITTED_AT_ONCE):
+                some = [result for result in results[first : first + COMMITTED_AT_ONCE] if self._save(result)]
+                if some:
+                    self._record([self._stage(result.entry) for result in some])
+                entered += [result.entry for result in some]
+        return entered
+
+    def _save(self, result: Result) -> bool:
+        """Let DVC look at a job and take its outputs into the cache; returns whether it saw what the result says."""
+        stage = self._stage(result.entry)
+        stage.save(run_cache=False)
+        same = self.recorded(result.entry) == (result.params, result.hashes)
+        if not (same and self.records(result.entry, result.outputs)):
+            return False
+        self.repo.stage_cache.save(stage)
+        stage.commit(relink=False)
+        if not self.caches(result.entry):  # DVC logs that and goes on
+            raise PipelineError(f"DVC's cache lacks outputs of {result.entry.address}; is its disk full?")
+        return True
 
     def _record(self, stages: list) -> None:
         """Write jobs into dvc.lock whole or not at all: DVC writes in place, and a kill would leave half a file."""
@@ -304,9 +335,10 @@ class Ledger:
         stage = self._stage(entry)
         recorded = [(item, item.hash_info) for item in (*stage.deps, *stage.outs)]
         cached = all(out.use_cache and not out.changed_cache() for out in stage.outs)
+        known = cached and self.knows(entry, params, hashes)
         try:
-            if not (cached and self.knows(entry, params, hashes)):
-                stage.save_deps()
+            self._tell(stage, params, hashes)
+            if not known:
                 for out in stage.outs:  # else DVC takes dvc.lock's outputs for those of the new inputs
                     out.hash_info = HashInfo()
             self.repo.stage_cache.restore(stage, dry=dry)
@@ -315,7 +347,19 @@ class Ledger:
         finally:
             for item, info in recorded:
                 item.hash_info = info
+                for name in ("get_hash", "save"):
+                    vars(item).pop(name, None)
         return True
+
+    def _tell(self, stage, params: dict, hashes: dict[str, str]) -> None:
+        """Let a stage's inputs be these: DVC would look at them, and at params.yaml, several times, and find others."""
+        from dvc.dependency.param import ParamsDependency
+        from dvc_data.hashfile.hash_info import HashInfo
+
+        for dep in stage.deps:
+            ours = isinstance(dep, ParamsDependency)
+            info = HashInfo(dep.hash_name, params if ours else hashes.get(self._place(dep)))
+            dep.hash_info, dep.get_hash, dep.save = info, lambda info=info: info, lambda: None
 
 
 def _words(found: list) -> list[str]:

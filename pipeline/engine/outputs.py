@@ -1,11 +1,15 @@
 """The outputs of a job: written beside their places, kept until dvc.lock has them, and only then in place, whole."""
 
-import shutil
+import hashlib
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.engine.parts import flush, link
+from pipeline.engine.parts import flush, link, remove
 from pipeline.engine.receipts import signature
 from pipeline.errors import PipelineError
+
+SEALS = "done.json"  # beside what is kept
 
 
 def staging_of(final: Path) -> Path:
@@ -44,7 +48,7 @@ def keep(stagings: list[Path], state: Path) -> None:
     try:
         for number, staging in enumerate(stagings):
             link(staging, temporary / str(number))
-        (state / "done.signature").write_text(signature(temporary))
+        (state / SEALS).write_text(json.dumps(_seals(temporary)))
         temporary.rename(kept)
     finally:
         remove(temporary)
@@ -52,25 +56,38 @@ def keep(stagings: list[Path], state: Path) -> None:
 
 def take_back(stagings: list[Path], state: Path) -> bool:
     """Take outputs from the state folder, where a killed run left them whole; returns whether it did."""
-    kept, mark = state / "done", state / "done.signature"
-    if not kept.exists() or signature(kept) != mark.read_text():
+    kept, seals = state / "done", state / SEALS
+    if not kept.exists() or not seals.exists() or json.dumps(_seals(kept)) != seals.read_text():
         return False
     for number, staging in enumerate(stagings):
         link(kept / str(number), staging)
     return True
 
 
+def _seals(kept: Path) -> dict[str, str]:
+    """What changes when an output does. Of a file its content: Snakemake gives it a new time when its job is over."""
+    return {path.name: signature(path) if path.is_dir() else _content(path) for path in sorted(kept.iterdir())}
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def set_aside(state: Path, things: Iterable[Path]) -> Path:
+    """Take what is in a state to where no run finds it, but a user may put it back; returns where."""
+    aside = state.with_name(f"{state.name}.doubtful")
+    for path in things:
+        target = aside / path.relative_to(state)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove(target)
+        path.rename(target)
+    return aside
+
+
 def forget_others(state: Path) -> None:
     """Remove what runs of other parameters or inputs left unfinished, and of this one all but what it has made."""
-    kept = {state, *(state / name for name in ("done", "done.signature", "costs"))}
+    kept = {state, *(state / name for name in ("done", SEALS, "costs"))}
     for path in (*state.parent.iterdir(), *state.iterdir()):
         if path not in kept:
             remove(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

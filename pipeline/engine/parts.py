@@ -55,6 +55,10 @@ class Parts:
         """Whether this process is to make the part."""
         return self.shard.takes(number) and not self.path(number).exists()
 
+    def own(self) -> list[Path]:
+        """The finished parts that are this process's to make."""
+        return [path for path in sorted(self.folder.glob("[0-9]*")) if self.shard.takes(int(path.name))]
+
     def missing(self, total: int) -> list[int]:
         """The parts, of ``total``, that this process is to make."""
         return [number for number in range(self.shard.number, total, self.shard.count) if self.wanted(number)]
@@ -89,6 +93,17 @@ def _rename_to_new(source: Path, target: Path) -> None:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
         raise FileExistsError(target) from None
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there; a folder loses its name first: half of one is never taken for it."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
+    gone = path.with_name(f".{path.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)  # a removal that was killed
+    path.rename(gone)
+    shutil.rmtree(gone)
 
 
 def flush(path: Path) -> None:

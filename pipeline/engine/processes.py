@@ -56,7 +56,7 @@ def wait_for_lock(path: Path, log, shared: bool = False) -> Iterator[bool]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind, waited = fcntl.LOCK_SH if shared else fcntl.LOCK_EX, False
-    with path.open("a") as file:
+    with path.open("a+") as file:  # NFS shares a lock of a file that is open for reading alone
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -70,7 +70,7 @@ def wait_for_lock(path: Path, log, shared: bool = False) -> Iterator[bool]:
 def try_lock(path: Path) -> Iterator[bool]:
     """Hold the lock file ``path`` if nobody does; gives whether it is held now."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

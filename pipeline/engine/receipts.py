@@ -11,12 +11,13 @@ import hashlib
 import json
 import logging
 import os
-import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
-from pipeline.engine.ledger import Ledger, StageEntry
-from pipeline.engine.parts import Shard
+from pipeline.engine.ledger import Ledger, Result, StageEntry
+from pipeline.engine.parts import Parts, Shard, remove
 from pipeline.engine.processes import try_lock
 from pipeline.params.declared import declared_values
 from pipeline.tracking import RunKey
@@ -24,6 +25,7 @@ from pipeline.urls import is_url
 
 STATE = Path(".state")
 RECEIPTS = STATE / "receipts"
+OUTSIDE = STATE / "outside.json"
 SNAKEMAKES = ".snakemake_timestamp"  # which it puts into a folder when the job that made it is over
 log = logging.getLogger(__name__)
 
@@ -72,11 +74,21 @@ def shard_receipt(entry: StageEntry, shard: Shard) -> Path:
     return STATE / "shards" / entry.name / (entry.key or "all") / str(shard)
 
 
-def write_shard_receipt(root: Path, entry: StageEntry, shard: Shard, digest: str) -> None:
-    """Say that a shard's parts are made, for the job of this digest."""
+def write_shard_receipt(root: Path, entry: StageEntry, shard: Shard, digest: str, parts: int) -> None:
+    """Say that a shard's parts are made, so many, for the job of this digest."""
     path = root / shard_receipt(entry, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(digest)
+    path.write_text(f"{digest} {parts}")
+
+
+def shard_is_done(root: Path, entry: StageEntry, shard: Shard, digest: str) -> bool:
+    """Whether a shard has made its parts for the job of this digest, and they (or what came of them) are there."""
+    path = root / shard_receipt(entry, shard)
+    told, _, parts = path.read_text().partition(" ") if path.exists() else ("", "", "")
+    state = state_of(root, entry) / digest[:16]
+    if told != digest or not parts.isdigit():
+        return False
+    return (state / "done").exists() or len(Parts(state / "parts", shard).own()) >= int(parts)
 
 
 def signature(path: Path) -> str:
@@ -95,12 +107,38 @@ def signature(path: Path) -> str:
     return digest.hexdigest()
 
 
-def input_hashes(ledger: Ledger, entry: StageEntry) -> dict[str, str]:
-    """Content hashes of a job's inputs: from the receipts of those that made them while they are unchanged, else DVC's.
+def tell_outside(ledger: Ledger, addresses: Iterable[str]) -> None:
+    """Write down the content hashes of these jobs' inputs that no job makes, for the jobs that this process starts.
+
+    DVC looks at every file of a data folder, and reads it where it knows the host not yet: not for each of its shards.
+    """
+    entries = (ledger.entries[address] for address in addresses)
+    found: dict[str, str] = {}
+    for entry in entries:
+        outside = tuple(path for path in entry.inputs if path not in found and not ledger.upstream_of(path))
+        found |= ledger.hashes(entry, "inputs", outside)
+    path = ledger.root / OUTSIDE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(found))
+    temporary.replace(path)
+
+
+def told_outside(root: Path) -> dict[str, str]:
+    """What the process that schedules the jobs has told; nothing where there is none."""
+    try:
+        return json.loads((root / OUTSIDE).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def input_hashes(ledger: Ledger, entry: StageEntry, told: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Content hashes of a job's inputs: from the receipts of those that made them while they are unchanged, or as
+    ``told``, else DVC's.
 
     So a host need not read again what another has hashed when it wrote it.
     """
-    known = {}
+    known = {path: told[path] for path in entry.inputs if path in told}
     for path in entry.inputs:
         owner = ledger.producer(path)
         receipt = read_receipt(ledger.root, owner) if owner and path in owner.outputs else None
@@ -117,48 +155,55 @@ def holds(ledger: Ledger, entry: StageEntry, receipt: dict | None, digest: str) 
     Snakemake gives every output a new time when its job is over, so that a single file's signature differs and its
     content decides.
     """
-    if receipt is None or receipt["digest"] != digest:
+    if receipt is None or receipt["digest"] != digest or set(receipt["outputs"]) != set(entry.outputs):
         return False
     touched = tuple(path for path, found in receipt["signatures"].items() if signature(ledger.root / path) != found)
     return ledger.hashes(entry, "outputs", touched) == {path: receipt["outputs"][path] for path in touched}
 
 
-def job_key(ledger: Ledger, entry: StageEntry, params) -> RunKey:
+def job_key(ledger: Ledger, entry: StageEntry, params, told: Mapping[str, str] = MappingProxyType({})) -> RunKey:
     """What makes a run of this job, now, the same run as another; ``params``: all of params.yaml."""
     return RunKey(
         stage=entry.name,
         item=entry.key or "",
         params=declared_values(params, entry.params),
-        inputs=input_hashes(ledger, entry),
+        inputs=input_hashes(ledger, entry, told),
         code=ledger.hashes(entry, "code"),
         command=entry.command,
     )
 
 
-def recorded_key(ledger: Ledger, entry: StageEntry) -> RunKey:
-    """What made the run that dvc.lock records the run it was."""
-    params, hashes = ledger.recorded(entry)
+def recorded_key(ledger: Ledger, entry: StageEntry, params) -> RunKey:
+    """What made the run that dvc.lock records the run it was; ``params``: all of params.yaml, as it is now."""
+    recorded, hashes = ledger.recorded(entry)
+    current = declared_values(params, entry.params)
+    values = current if current == recorded else recorded  # 3 and 3.0 are equal, but for a digest
     inputs, code = ({path: hashes[path] for path in paths if path in hashes} for paths in (entry.inputs, entry.code))
-    return RunKey(entry.name, entry.key or "", params, inputs, code, entry.command)
+    return RunKey(entry.name, entry.key or "", values, inputs, code, entry.command)
 
 
-def commit_receipts(ledger: Ledger, params) -> list[str]:
-    """Enter into dvc.lock what was done without DVC; returns the addresses. ``params``: all of params.yaml.
+def new_results(ledger: Ledger, params) -> list[Result]:
+    """What was done without DVC and is not in dvc.lock; ``params``: all of params.yaml.
 
-    A receipt of parameters, code or inputs that are no longer those of the project enters nothing: its job is stale.
+    A receipt of parameters, code or inputs that are no longer those of the project is of none: its job is stale.
     """
     new = []
     for entry in ledger.in_order():
         receipt = read_receipt(ledger.root, entry)
         if receipt is None or entered(ledger, entry, receipt):
             continue
-        present = all(is_url(path) or (ledger.root / path).exists() for path in entry.inputs)
-        if present and holds(ledger, entry, receipt, job_key(ledger, entry, params).digest):
-            new.append(entry)
-    ledger.commit(new)
-    if new:
-        log.info("entered into dvc.lock: %s", ", ".join(entry.address for entry in new))
-    return [entry.address for entry in new]
+        if all(is_url(path) or (ledger.root / path).exists() for path in entry.inputs):
+            key = job_key(ledger, entry, params)
+            if holds(ledger, entry, receipt, key.digest):
+                new.append(Result(entry, key.params, key.inputs | key.code, receipt["outputs"]))
+    return new
+
+
+def enter(ledger: Ledger, results: list[Result]) -> None:
+    """Enter results into dvc.lock, but for those that were edited meanwhile."""
+    addresses = [entry.address for entry in ledger.commit(results)]
+    if addresses:
+        log.info("entered into dvc.lock: %s", ", ".join(addresses))
 
 
 def entered(ledger: Ledger, entry: StageEntry, receipt: dict) -> bool:
@@ -177,6 +222,6 @@ def sweep(ledger: Ledger) -> None:
             continue
         with try_lock(lock_file(ledger.root, entry)) as free:
             if free:
-                shutil.rmtree(states / receipt["digest"][:16], ignore_errors=True)
+                remove(states / receipt["digest"][:16])
                 with contextlib.suppress(OSError):  # it holds others, or another process was faster
                     states.rmdir()

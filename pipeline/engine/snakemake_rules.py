@@ -11,8 +11,19 @@ from pipeline.engine import outputs
 from pipeline.engine.ledger import Ledger, StageEntry
 from pipeline.engine.parts import Shard
 from pipeline.engine.processes import hold_folder
-from pipeline.engine.receipts import commit_receipts, job_key, recorded_key, shard_receipt, state_of, sweep
-from pipeline.errors import PipelineError
+from pipeline.engine.receipts import (
+    enter,
+    job_key,
+    new_results,
+    recorded_key,
+    shard_is_done,
+    shard_receipt,
+    state_of,
+    sweep,
+    tell_outside,
+    told_outside,
+)
+from pipeline.errors import PipelineError, full_disk_explained
 from pipeline.params.file import Params, load_params
 
 log = logging.getLogger(__name__)
@@ -98,9 +109,9 @@ def _rule_spec(name: str, patterns: list[str], entries: dict[str, StageEntry]) -
     )
 
 
-def memory(spec: RuleSpec):
-    """Memory of a rule's jobs as a function for Snakemake, MB: a job that is tried again gets more."""
-    return lambda wildcards, attempt: spec.meta["mem_mb"] * attempt
+def growing(spec: RuleSpec, what: str):
+    """A rule's ``mem_mb`` or ``minutes`` as a function for Snakemake: a job that is tried again gets more."""
+    return lambda wildcards, attempt: spec.meta[what] * attempt
 
 
 def in_report(root: Path, stage: str, path: str) -> dict | None:
@@ -131,14 +142,16 @@ def open_ledger(root: Path | str, alone: bool) -> tuple[Ledger, set[str]]:
     if not alone:
         ledger = Ledger(root, locked=False)
         return ledger, ledger.stale()
-    ledger = _settled(root, params)
-    return ledger, mark_stale(ledger, params)
+    with full_disk_explained("what earlier runs have left cannot be entered"):
+        ledger = _settled(root, params)
+        return ledger, mark_stale(ledger, params)
 
 
 def settle(root: Path | str) -> None:
     """After a run: enter what was done without DVC. Parameters are read anew: they may have been edited meanwhile."""
     try:
-        _settled(root, load_params(Path(root) / "params.yaml"))
+        with full_disk_explained("dvc.lock or DVC's cache"):
+            _settled(root, load_params(Path(root) / "params.yaml"))
     except PipelineError as error:
         log.warning("not all that was done is in dvc.lock yet, the next run enters it: %s", error)
 
@@ -146,8 +159,9 @@ def settle(root: Path | str) -> None:
 def _settled(root: Path | str, params: Params) -> Ledger:
     """The ledger, with what was done without DVC entered, and the state that nobody needs any more removed."""
     ledger = Ledger(root)
-    if commit_receipts(ledger, params):
-        ledger = Ledger(root)
+    if new := new_results(ledger, params):
+        enter(ledger, new)
+        ledger = Ledger(root)  # DVC has looked at its stages
     sweep(ledger)
     return ledger
 
@@ -156,7 +170,9 @@ def mark_stale(ledger: Ledger, params: Params) -> set[str]:
     """Addresses to run again, each with a marker file newer than its outputs; receipts of other shards are removed."""
     stale = ledger.stale()
     for address in stale:
-        keep_from_git(ledger, ledger.entries[address])
+        keep_from_git(ledger, ledger.entries[address], params)
+    tell_outside(ledger, stale)
+    told = told_outside(ledger.root)
     MARKERS.mkdir(parents=True, exist_ok=True)
     made_again = {path for address in stale for path in ledger.entries[address].outputs}
     for address in stale:
@@ -166,14 +182,14 @@ def mark_stale(ledger: Ledger, params: Params) -> set[str]:
         if not receipts:
             continue
         fresh = not any(up in made_again for path in entry.inputs for up in ledger.upstream_paths(path))
-        digest = job_key(ledger, entry, params).digest if fresh else None
+        digest = job_key(ledger, entry, params, told).digest if fresh else ""
         for path in receipts:
-            if path.read_text() != digest or not (state_of(ledger.root, entry) / digest[:16]).exists():
+            if not shard_is_done(ledger.root, entry, Shard.parse(path.name), digest):
                 path.unlink()
     return stale
 
 
-def keep_from_git(ledger: Ledger, entry: StageEntry) -> None:
+def keep_from_git(ledger: Ledger, entry: StageEntry, params: Params) -> None:
     """Keep a result that only git has in the state of the run that gave it.
 
     In a fresh clone a job's inputs are made anew, mostly to the same bytes. DVC then leaves its outputs as they are;
@@ -181,7 +197,7 @@ def keep_from_git(ledger: Ledger, entry: StageEntry) -> None:
     """
     if not ledger.only_git_has(entry):
         return
-    state = state_of(ledger.root, entry) / recorded_key(ledger, entry).digest[:16]
+    state = state_of(ledger.root, entry) / recorded_key(ledger, entry, params).digest[:16]
     if not (state / "done").exists():
         outputs.keep([ledger.root / path for path in entry.outputs], state)
 

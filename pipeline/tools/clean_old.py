@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.leftovers import leftovers
-from pipeline.engine.outputs import remove
+from pipeline.engine.parts import remove
 from pipeline.engine.processes import hold_folder
 from pipeline.engine.snakemake_rules import LOCK
 from pipeline.params.file import load_params

@@ -58,6 +58,7 @@ CASES = {  # id -> what makes the file, expected reason or None for a clip
     "cut.avi": (lambda make, path: cut(make, path, codec="mpeg4"), "undecodable"),
     "cut_late.avi": (lambda make, path: cut(make, path, codec="mpeg4", part=0.95), "undecodable"),
     "portrait": (lambda make, path: make.encode(path, size=(96, 64)), None),
+    "loop": (lambda make, path: path.symlink_to(path), "bad_row"),
     "x" * 300: (lambda make, path: None, "any"),  # longer than a file name may be
 }  # fmt: skip
 ROWS = {  # rows whose trouble lies in the listing

@@ -5,6 +5,8 @@ import os
 import signal
 from contextlib import contextmanager
 
+import psutil
+import pytest
 from ruamel.yaml import YAML
 
 from tests.engine.helpers import wait_for
@@ -92,6 +94,48 @@ def test_code_edited_while_a_shard_runs_leaves_no_part_of_either(workspace):
     assert sorted(parts) == [f"{SAMPLE}#{number}" for number in range(5)]
 
 
+@pytest.mark.parametrize("ending", ["fails", "is killed"])
+def test_code_edited_under_a_job_that_does_not_end_well(workspace, ending):
+    """The edit is taken back before the next run, which finds parts that may be of both."""
+    workspace.environment["PARTS"] = "1"
+    workspace.set(START, 0.9)
+    stage = workspace.path / "pipeline/stages/sample.py"
+    code = stage.read_text()
+    with held(workspace, f"{SAMPLE}#2") as process:
+        stage.write_text(code + "\n# an edit\n")
+        if ending == "is killed":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            (job,) = [each for each in psutil.Process(process.pid).children(recursive=True) if SAMPLE in each.cmdline()]
+            job.terminate()
+    process.communicate(timeout=300)
+    assert process.returncode != 0
+    stage.write_text(code)
+    workspace.executed()
+    workspace.snakemake("reports/table3.csv")
+    assert [f"{SAMPLE}#{number}" for number in range(5)] == [line for line in workspace.executed() if "#" in line]
+    workspace.nothing_to_do()
+
+
+def test_an_input_that_goes_away_at_the_end_costs_no_part(workspace):
+    """As when a disk is not mounted any more: nobody has edited anything."""
+    workspace.environment["PARTS"] = "1"
+    workspace.set(START, 0.9)
+    clips, elsewhere = workspace.path / "clips/ucf101", workspace.path.with_name("unmounted")
+    with held(workspace, f"{SAMPLE}#4") as process:
+        clips.rename(elsewhere)
+        clips.mkdir()
+    process.communicate(timeout=300)
+    assert process.returncode != 0
+    log = (workspace.path / f"logs/sample_ucf101/{ROW}.log").read_text()
+    assert "clips/ucf101 went away while it ran; mend that and run again" in log
+    clips.rmdir()
+    elsewhere.rename(clips)
+    workspace.snakemake("reports/table3.csv")
+    assert [f"{SAMPLE}#{number}" for number in range(5)] == [line for line in workspace.executed() if "#" in line]
+    workspace.nothing_to_do()
+
+
 def test_parameters_edited_after_their_job_and_before_the_end_of_the_run(workspace):
     workspace.set(START, 0.9)
     with held(workspace, METRICS) as process:
@@ -120,15 +164,17 @@ def test_a_job_that_is_done_again_keeps_its_state_until_then(workspace):
     (workspace.path / f"samples/ucf101/{ROW}/part").write_text("damaged")
     lock = YAML(typ="safe").load((workspace.path / "dvc.lock").read_text())
     name = lock["stages"][SAMPLE]["outs"][0]["md5"]
-    (workspace.path / ".dvc/cache/files/md5" / name[:2] / name[2:]).unlink()  # else DVC would mend it
+    cached = workspace.path / ".dvc/cache/files/md5" / name[:2] / name[2:]
+    cached.rename(workspace.path.with_name("cached"))  # else DVC would mend it
     receipt = json.loads((workspace.path / f".state/receipts/{SAMPLE}.json").read_text())
     own = state / receipt["digest"][:16]
     workspace.executed()
     with held(workspace, SAMPLE) as process:
-        own.mkdir(parents=True)
+        own.mkdir(parents=True, exist_ok=True)
         (own / "progress").touch()
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    workspace.path.with_name("cached").rename(cached)
     workspace.run("python", "-c", "from pipeline.engine.snakemake_rules import settle; settle('.')")
     assert (own / "progress").exists()
 

@@ -1,5 +1,6 @@
 """Receipts, and what enters them into dvc.lock: faults, edits and reverts in between."""
 
+import json
 import os
 import signal
 import threading
@@ -110,6 +111,82 @@ settle(".")
     workspace.snakemake("reports/table3.csv")
     assert SAMPLE not in workspace.executed()
     workspace.nothing_to_do()
+
+
+def test_an_edit_while_receipts_are_entered_is_not_taken_for_what_was_run(workspace):
+    """DVC reads parameters, code and inputs anew when it enters a job."""
+    workspace.set(START, 0.9)
+    stop_after(workspace, SAMPLE)
+    workspace.executed()
+    entering = f"""
+from dvc.stage import Stage
+from pipeline import presets
+from pipeline.engine.snakemake_rules import settle
+real = Stage.save
+def edited(self, *arguments, **options):
+    tree = presets.read("params.yaml")
+    tree["runs"]["{ROW}"]["start"]["ucf101"] = 0.8
+    presets.write(tree, "params.yaml")
+    real(self, *arguments, **options)
+Stage.save = edited
+settle(".")
+"""
+    workspace.run("python", "-c", entering)
+    assert SAMPLE in workspace.planned("reports/table3.csv"), "0.9 gave what is there"
+    workspace.set(START, 0.9)
+    workspace.snakemake("reports/table3.csv")
+    assert SAMPLE not in workspace.executed(), "what is there is what 0.9 gave"
+    workspace.nothing_to_do()
+
+
+def test_a_job_whose_output_moves_is_done_again(workspace):
+    """The file of a row's metrics lies in the folder of its group, which is no parameter of the stage."""
+    workspace.dvc("repro")
+    workspace.set(f"runs.{ROW}.group", "ucf101")
+    workspace.snakemake("reports/ucf101.csv")
+    assert (workspace.path / f"metrics/ucf101/{ROW}.json").exists()
+    assert workspace.planned() & {f"metrics@{ROW}", "ucf101"} == set()
+
+
+def test_a_cache_without_room_is_said_and_nothing_is_entered(workspace):
+    """DVC logs it and goes on."""
+    workspace.set(START, 0.9)
+    stop_after(workspace, SAMPLE)
+    lock = (workspace.path / "dvc.lock").read_bytes()
+    full = """
+from dvc.stage import Stage
+from pipeline.engine.snakemake_rules import settle
+Stage.commit = lambda self, *arguments, **options: None
+settle(".")
+"""
+    output = workspace.run("python", "-c", full)
+    assert f"DVC's cache lacks outputs of {SAMPLE}; is its disk full?" in output or SAMPLE not in output
+    assert "is its disk full?" in output
+    assert (workspace.path / "dvc.lock").read_bytes() == lock
+    workspace.executed()
+    workspace.snakemake("reports/table3.csv")
+    assert SAMPLE not in workspace.executed()
+    workspace.nothing_to_do()
+
+
+def test_a_data_folder_of_ones_own_is_hashed_by_the_process_that_starts_the_jobs(workspace):
+    """Not by each of its jobs and shards; what is edited meanwhile shows at the end."""
+    videos, listing = workspace.path / "own/videos", workspace.path / "own/list.csv"
+    videos.mkdir(parents=True)
+    (videos / "1.mp4").write_text("one")
+    listing.write_text("id\n1\n")
+    workspace.set("clip_sets.webvid_strided.videos", "own/videos")
+    workspace.set("clip_sets.webvid_strided.listing", "own/list.csv")
+    workspace.set("runtime.shards.preprocess", 2)
+    clips = "clips/webvid_strided"
+    workspace.snakemake(*(f".state/shards/preprocess/webvid_strided/{number}-of-2" for number in range(2)))
+    told = json.loads((workspace.path / ".state/outside.json").read_text())
+    assert set(told) == {"own/videos", "own/list.csv"}
+    (videos / "1.mp4").write_text("another")
+    workspace.run("python", "-m", "pipeline.engine.job", "preprocess@webvid_strided")
+    receipt = json.loads((workspace.path / ".state/receipts/preprocess@webvid_strided.json").read_text())
+    assert receipt["key"]["inputs"] == told
+    assert "preprocess@webvid_strided" in workspace.planned(clips), "of the folder as it was"
 
 
 def test_a_dvc_lock_that_another_host_is_writing_is_read_again(workspace):

@@ -6,6 +6,8 @@ import signal
 
 import pytest
 
+from pipeline.engine.ledger import Ledger
+from pipeline.engine.snakemake_rules import rule_specs
 from tests.engine.helpers import wait_for
 
 STAGE = "sample_ucf101@dynamicrafter-finetune-analytic"
@@ -100,3 +102,35 @@ def test_a_revert_needs_no_shard(divided):
     executed = divided.executed()
     assert parts_of(executed) == [] and STAGE not in executed
     divided.nothing_to_do()
+
+
+def test_what_joins_parts_does_not_make_those_of_shards_that_worked_for_other_parameters(divided):
+    """Edited between shards: the joining job has no GPU, and hours of work."""
+    shards = [f".state/shards/sample_ucf101/{STAGE.split('@')[1]}/{number}-of-3" for number in range(3)]
+    divided.snakemake(*shards)
+    divided.executed()
+    divided.set(START, 0.8)
+    output = divided.run("python", "-m", "pipeline.engine.job", STAGE, ok=False)
+    assert "of its shards 0-of-3, 1-of-3, 2-of-3 have made nothing of what is to be joined now" in output
+    assert parts_of(divided.executed()) == []
+    divided.snakemake("reports/table3.csv")
+    assert sorted(parts_of(divided.executed())) == [0, 1, 2, 3, 4]
+    divided.nothing_to_do()
+
+
+def test_shards_whose_parts_are_lost_are_jobs_again(divided):
+    """Else what joins them would make the parts."""
+    shards = [f".state/shards/sample_ucf101/{STAGE.split('@')[1]}/{number}-of-3" for number in range(3)]
+    divided.snakemake(*shards)
+    (parts,) = (divided.path / f".state/sample_ucf101/{STAGE.split('@')[1]}").glob("*/parts")
+    shutil.rmtree(parts / "000001")
+    output = divided.snakemake("-n", "reports/table3.csv")
+    assert output.count("rule sample_ucf101_shard:") == 1 and "shard=1" in output
+
+
+def test_shards_ask_for_what_their_stage_does_and_what_joins_them_for_no_gpu(divided):
+    specs = {spec.name: spec for spec in rule_specs(Ledger(divided.path))}
+    sample = specs["sample_ucf101"]
+    assert sample.shards == 3 and sample.meta["gpu"] == 1
+    assert sample.gpus(of_shard=True) == 1 and sample.gpus(of_shard=False) == 0
+    assert specs["moments"].shards == 1 and specs["moments"].gpus(of_shard=False) == specs["moments"].meta["gpu"] == 1

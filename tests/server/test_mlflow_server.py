@@ -102,6 +102,9 @@ def test_server_that_dies_under_a_stage_costs_its_record_alone(server, database,
     assert output.count("the MLflow store failed") == 1 and "its record is lost" in output
     assert digest(workspace.path / "data/world") == digest(untracked.path / "data/world")
 
+    output = workspace.run("python", "-m", "pipeline.engine.job", "preprocess@webvid_strided")
+    assert output.count("its record is lost") == 1, "a run that has begun goes on without it"
+
     start()
     workspace.run("python", "-m", "pipeline", "preprocess", "--set", "webvid_fixed")
     _, (later,) = client_and_runs(server, runs_of(workspace, "FINISHED"))
