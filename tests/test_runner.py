@@ -382,27 +382,6 @@ def test_locks_of_shards_are_of_files_that_can_be_read(tmp_path, monkeypatch):
         assert modes == ["a+", "a+"]
 
 
-def test_a_job_over_older_code_that_was_killed_is_not_gone_on_with(project, run):
-    """Edited while it ran, killed, and the edit taken back: what it made may be of both."""
-    project.lines(
-        "stage.state_dir.joinpath('weights').write_text('half')", "import time", "print('begun', flush=True)",
-        "time.sleep(60)",
-    )  # fmt: skip
-    process = project.start("fake")
-    assert process.stdout.readline() == "begun\n"
-    process.kill()
-    process.communicate()
-    (state,) = (project.path / ".state/fake/all").glob("*")
-    assert {path.name for path in state.iterdir()} == {"weights", "begun.0-of-1"}
-    stage = project.path / "stages/fake.py"
-    os.utime(stage, (time.time() + 5, time.time() + 5))
-    process = project.start("fake")
-    assert process.stdout.readline() == "begun\n"
-    process.kill()
-    process.communicate()
-    assert (state.with_name(f"{state.name}.doubtful") / "weights").read_text() == "half"
-
-
 def test_a_result_that_is_taken_back_is_recorded_without_a_cost(project, run, monkeypatch):
     told = []
     record = SimpleNamespace(outputs=lambda hashes: None, finish=lambda *end: told.append(end))

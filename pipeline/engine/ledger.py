@@ -297,8 +297,13 @@ class Ledger:
 
     def _save(self, result: Result) -> bool:
         """Let DVC look at a job and take its outputs into the cache; returns whether it saw what the result says."""
+        from dvc.exceptions import DvcException
+
         stage = self._stage(result.entry)
-        stage.save(run_cache=False)
+        try:
+            stage.save(run_cache=False)
+        except DvcException as error:  # gone, or out of reach, since a moment ago
+            raise PipelineError(f"{result.entry.address} cannot be entered into dvc.lock: {error}") from None
         same = self.recorded(result.entry) == (result.params, result.hashes)
         if not (same and self.records(result.entry, result.outputs)):
             return False
@@ -333,7 +338,7 @@ class Ledger:
         from dvc_data.hashfile.hash_info import HashInfo
 
         stage = self._stage(entry)
-        recorded = [(item, item.hash_info) for item in (*stage.deps, *stage.outs)]
+        recorded = [(item, item.hash_info, item.meta) for item in (*stage.deps, *stage.outs)]
         cached = all(out.use_cache and not out.changed_cache() for out in stage.outs)
         known = cached and self.knows(entry, params, hashes)
         try:
@@ -345,8 +350,8 @@ class Ledger:
         except RunCacheNotFoundError:
             return False
         finally:
-            for item, info in recorded:
-                item.hash_info = info
+            for item, info, meta in recorded:
+                item.hash_info, item.meta = info, meta
                 for name in ("get_hash", "save"):
                     vars(item).pop(name, None)
         return True
@@ -355,11 +360,13 @@ class Ledger:
         """Let a stage's inputs be these: DVC would look at them, and at params.yaml, several times, and find others."""
         from dvc.dependency.param import ParamsDependency
         from dvc_data.hashfile.hash_info import HashInfo
+        from dvc_data.hashfile.meta import Meta
 
         for dep in stage.deps:
             ours = isinstance(dep, ParamsDependency)
             info = HashInfo(dep.hash_name, params if ours else hashes.get(self._place(dep)))
-            dep.hash_info, dep.get_hash, dep.save = info, lambda info=info: info, lambda: None
+            dep.hash_info, dep.meta = info, Meta()  # which holds the hash, too
+            dep.get_hash, dep.save = lambda info=info: info, lambda: None
 
 
 def _words(found: list) -> list[str]:

@@ -119,14 +119,15 @@ def test_an_edit_while_receipts_are_entered_is_not_taken_for_what_was_run(worksp
     stop_after(workspace, SAMPLE)
     workspace.executed()
     entering = f"""
+from pathlib import Path
 from dvc.stage import Stage
 from pipeline import presets
 from pipeline.engine.snakemake_rules import settle
 real = Stage.save
 def edited(self, *arguments, **options):
-    tree = presets.read("params.yaml")
+    tree = presets.read(Path("params.yaml"))
     tree["runs"]["{ROW}"]["start"]["ucf101"] = 0.8
-    presets.write(tree, "params.yaml")
+    presets.write(tree, Path("params.yaml"))
     real(self, *arguments, **options)
 Stage.save = edited
 settle(".")
@@ -160,8 +161,7 @@ Stage.commit = lambda self, *arguments, **options: None
 settle(".")
 """
     output = workspace.run("python", "-c", full)
-    assert f"DVC's cache lacks outputs of {SAMPLE}; is its disk full?" in output or SAMPLE not in output
-    assert "is its disk full?" in output
+    assert f"DVC's cache lacks outputs of {SAMPLE}; is its disk full?" in output
     assert (workspace.path / "dvc.lock").read_bytes() == lock
     workspace.executed()
     workspace.snakemake("reports/table3.csv")
@@ -181,11 +181,11 @@ def test_a_data_folder_of_ones_own_is_hashed_by_the_process_that_starts_the_jobs
     clips = "clips/webvid_strided"
     workspace.snakemake(*(f".state/shards/preprocess/webvid_strided/{number}-of-2" for number in range(2)))
     told = json.loads((workspace.path / ".state/outside.json").read_text())
-    assert set(told) == {"own/videos", "own/list.csv"}
+    assert {"own/videos", "own/list.csv"} <= set(told) and "data/world" not in told
     (videos / "1.mp4").write_text("another")
     workspace.run("python", "-m", "pipeline.engine.job", "preprocess@webvid_strided")
     receipt = json.loads((workspace.path / ".state/receipts/preprocess@webvid_strided.json").read_text())
-    assert receipt["key"]["inputs"] == told
+    assert receipt["key"]["inputs"] == {name: told[name] for name in ("own/list.csv", "own/videos")}
     assert "preprocess@webvid_strided" in workspace.planned(clips), "of the folder as it was"
 
 

@@ -133,4 +133,4 @@ def test_shards_ask_for_what_their_stage_does_and_what_joins_them_for_no_gpu(div
     sample = specs["sample_ucf101"]
     assert sample.shards == 3 and sample.meta["gpu"] == 1
     assert sample.gpus(of_shard=True) == 1 and sample.gpus(of_shard=False) == 0
-    assert specs["moments"].shards == 1 and specs["moments"].gpus(of_shard=False) == specs["moments"].meta["gpu"] == 1
+    assert specs["finetune"].gpus(of_shard=False) == specs["finetune"].meta["gpu"] == 8

@@ -87,6 +87,8 @@ def test_killed_job_is_tried_again_without_harm(project, tmp_path, fault):
     tries = [jobs[job.slurm_id] for job in submitted(output) if job.address == SAMPLE]
     assert [job["JobState"] == "COMPLETED" for job in tries] == [False, True]
     assert [memory_mb(job) for job in tries] == [2500, 5000]
+    first, second = (int(job["TimeLimit"]) for job in tries)
+    assert second == 2 * first
     assert (project.workspace.path / "reports/table3.csv").read_bytes() == expected
     assert not list(project.workspace.path.rglob(".*.partial*"))
     project.workspace.nothing_to_do()
