@@ -283,6 +283,7 @@ def vanish(scratch: Path) -> int:
     said = [log for log in logs if "own/videos is gone or cannot be reached" in log.read_text()]
     watch.look(broken)
     print(f"folder gone after {len(watch.parts)} parts: exit {code}, {len(said)} of {len(logs)} shards' logs say why")
+    print("".join(f"  {log.name}: {log.read_text().splitlines()[-1]}\n" for log in logs), end="")
     videos.rmdir()
     elsewhere.rename(videos)
     assert start(broken, "snakemake", "--cores", "2", *targets).wait() == 0, last_words(broken)

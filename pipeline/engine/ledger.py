@@ -80,6 +80,8 @@ class Ledger:
         except RemoteMissingDepsError as error:
             raise PipelineError(f"an input of params.yaml lies behind a URL: {error}; pip install it") from None
         self.root = Path(self.repo.root_dir)
+        for item in (item for stage in self._stages for item in (*stage.deps, *stage.outs) if not item.hash_info):
+            item.update_legacy_hash_name(force=True)  # else DVC leaves line ends out of a hash until it records one
 
     def _read(self, tries: int) -> list:
         from dvc.exceptions import DvcException

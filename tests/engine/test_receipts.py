@@ -174,7 +174,7 @@ def test_a_data_folder_of_ones_own_is_hashed_by_the_process_that_starts_the_jobs
     videos, listing = workspace.path / "own/videos", workspace.path / "own/list.csv"
     videos.mkdir(parents=True)
     (videos / "1.mp4").write_text("one")
-    listing.write_text("id\n1\n")
+    listing.write_bytes(b"id\r\n1\r\n")
     workspace.set("clip_sets.webvid_strided.videos", "own/videos")
     workspace.set("clip_sets.webvid_strided.listing", "own/list.csv")
     workspace.set("runtime.shards.preprocess", 2)
@@ -187,6 +187,8 @@ def test_a_data_folder_of_ones_own_is_hashed_by_the_process_that_starts_the_jobs
     receipt = json.loads((workspace.path / ".state/receipts/preprocess@webvid_strided.json").read_text())
     assert receipt["key"]["inputs"] == {name: told[name] for name in ("own/list.csv", "own/videos")}
     assert "preprocess@webvid_strided" in workspace.planned(clips), "of the folder as it was"
+    workspace.snakemake(clips)
+    assert workspace.planned(clips) == workspace.planned_by_dvc("preprocess@webvid_strided") == set()
 
 
 def test_a_dvc_lock_that_another_host_is_writing_is_read_again(workspace):
