@@ -67,9 +67,10 @@ def last_words(folder: Path) -> str:
     return (folder.parent / f"{folder.name}.log").read_text()[-3000:]
 
 
-def project(folder: Path, shards: dict[str, int]) -> Path:
+def project(folder: Path, shards: dict[str, int], rows_per_part: int = 16) -> Path:
     """A clone with the smoke preset, whose WebVid lies in a folder that no job makes and has rows of all kinds."""
-    clone(folder, "smoke", {"clip_sets": OWN, "runtime": {"shards": shards}})
+    changes = {"clip_sets": OWN, "clips": {"rows_per_part": rows_per_part}, "runtime": {"shards": shards}}
+    clone(folder, "smoke", changes)
     assert start(folder, "dvc", "repro", "--quiet", "world").wait() == 0, last_words(folder)
     world, own = folder / "data/world/webvid", folder / "own"
     shutil.copytree(world / "videos", own / "videos")
@@ -270,7 +271,8 @@ def windows_of(clips: Path) -> list[int]:
 def vanish(scratch: Path) -> int:
     """Move the data folder away when the first part is there, an empty one in its place; bring it back and go on."""
     targets = [f"clips/{name}" for name in SETS]
-    whole, broken, watch = project(scratch / "whole", {}), project(scratch / "broken", {"preprocess": 3}), Watch()
+    whole, broken = project(scratch / "whole", {}, 4), project(scratch / "broken", {"preprocess": 3}, 4)
+    watch = Watch()
     assert start(whole, "snakemake", "--cores", "2", *targets).wait() == 0, last_words(whole)
     videos, elsewhere = broken / "own/videos", scratch / "unmounted"
     process = start(broken, "snakemake", "--cores", "2", *targets)
@@ -280,7 +282,7 @@ def vanish(scratch: Path) -> int:
     videos.rename(elsewhere)
     videos.mkdir()
     code, logs = process.wait(), list(broken.glob("logs/preprocess/*/*.log"))
-    said = [log for log in logs if "own/videos is gone or cannot be reached" in log.read_text()]
+    said = [log for log in logs if "finished parts stay" in log.read_text().splitlines()[-1]]
     watch.look(broken)
     print(f"folder gone after {len(watch.parts)} parts: exit {code}, {len(said)} of {len(logs)} shards' logs say why")
     print("".join(f"  {log.name}: {log.read_text().splitlines()[-1]}\n" for log in logs), end="")
