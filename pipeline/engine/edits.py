@@ -51,8 +51,12 @@ def watched(ledger: Ledger, entry: StageEntry, key: RunKey, told: Mapping, parts
 
 def require_same_params(ledger: Ledger, entry: StageEntry, key: RunKey) -> None:
     """Raise PipelineError where declared parameters are others now: they were read once, before the work."""
-    now = declared_values(load_params(ledger.root / "params.yaml"), entry.params)
-    if edited := sorted(name for name in key.params if key.params[name] != now[name]):
+    params = load_params(ledger.root / "params.yaml")
+    try:
+        now = declared_values(params, entry.params)
+    except (KeyError, AttributeError):  # its row is gone
+        now = {}
+    if edited := sorted(name for name in key.params if name not in now or key.params[name] != now[name]):
         raise PipelineError(
             f"{entry.address}: {', '.join(edited)} changed while it ran; run it again. What it made is kept, and taken "
             f"if the change is taken back"

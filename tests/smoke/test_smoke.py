@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import presets
+from pipeline.engine.journal import read_journal
 from pipeline.engine.ledger import Ledger
 from pipeline.runner import INFRASTRUCTURE
 
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
+DIVIDED = {"preprocess": 2, "latents": 2, "moments": 2}
 JOINED = ("table3", "ucf101", "start_grid", "timenoise", "motion_error", "claims")
 
 
@@ -57,8 +60,12 @@ def project(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """Both engines beside each other: DVC works at one job at a time."""
+    """Both engines beside each other: DVC works at one job at a time. Snakemake's first stages are divided."""
     folders = [project(tmp_path_factory.mktemp(engine) / "project") for engine in ("snakemake", "dvc")]
+    params = folders[0] / "params.yaml"
+    tree = presets.read(params)
+    tree["runtime"]["shards"].update(DIVIDED)
+    presets.write(tree, params)
     trace = {"TRACE_FILE": str(folders[1].with_name("trace.tsv")), "PYTHONPATH": str(Path(__file__).parent)}
     runs = [
         begin(folders[0], "snakemake", "--cores", "all"),
@@ -112,6 +119,14 @@ def test_both_engines_give_the_same_ledger_and_reports(by_snakemake, by_dvc):
     reports = [f"{name}.{kind}" for name in JOINED for kind in ("csv", "md")]
     for report in (*reports, "leakage.csv", "leakage.png", "start_grid.png", "timenoise.png", "claims.png"):
         assert (folder / "reports" / report).read_bytes() == (by_dvc / "reports" / report).read_bytes()
+
+
+def test_shards_made_the_parts(by_snakemake):
+    began = [event["address"] for event in read_journal(by_snakemake) if event["event"] == "begun"]
+    for name, number in DIVIDED.items():
+        shards = [address for address in began if address.split("@")[0] == name and "#" in address]
+        whole = [address for address in began if address.split("@")[0] == name and "#" not in address]
+        assert len(shards) == number * len(whole) > 0
 
 
 def test_nothing_to_do_for_either_engine(by_snakemake, by_dvc):
