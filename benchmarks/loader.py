@@ -31,6 +31,7 @@ from pipeline.training.order import passes, share
 from pipeline.training.trainer import CLIPS_AHEAD, _read, batches_of
 
 STEP, BATCH, ROWS = 0.3, 8, 64
+GOAL = 0.01  # of the time, what a step may wait for data
 LATENT, TOKENS, EMBEDDING, TEXT = (4, 16, 40, 64), (257, 1280), (1, 1024), (77, 1024)
 
 
@@ -72,7 +73,8 @@ def waits(read, settings, count: int, clips_ahead: int) -> tuple[list[float], fl
     return found, (time.process_time() - used) / settings.steps
 
 
-def measure(name: str, spec: dict, stored: dict, folder: Path, clips: int, steps: int) -> None:
+def measure(name: str, spec: dict, stored: dict, folder: Path, clips: int, steps: int) -> float:
+    """Print a line for each way of reading; returns the largest part of the time that a step waits, reading ahead."""
     pictures = 16 if stored["picture_frames"] == "all" else 1
     latents = write(folder / name, clips, pictures, getattr(torch, stored["tokens"]))
     backbone, schedule = build_empty(spec["family"], spec["model"]), make_schedule(spec["process"])
@@ -80,6 +82,7 @@ def measure(name: str, spec: dict, stored: dict, folder: Path, clips: int, steps
     settings = SimpleNamespace(seed=0, steps=steps, batch_size=BATCH, dropout=dropout)
     read = partial(_read, backbone, schedule, latents, settings, pin=False)
     size = sum(path.stat().st_size for path in latents.folder.iterdir()) / clips / 1e6
+    worst = 0.0
     for cache in ("cold", "warm"):
         for label, clips_ahead in (("between", 0), ("ahead", CLIPS_AHEAD)):
             if cache == "cold":
@@ -89,11 +92,13 @@ def measure(name: str, spec: dict, stored: dict, folder: Path, clips: int, steps
             found, used = waits(read, settings, clips, clips_ahead)
             later = found[1:]
             part = sum(later) / (sum(later) + STEP * len(later))
+            worst = max(worst, part if clips_ahead else 0.0)
             print(f"{name:14} {size:6.1f} {cache:5} {label:8} {100 * part:8.2f} {1000 * max(later):9.1f} "
                   f"{1000 * found[0]:9.0f} {used / STEP:6.2f}", flush=True)  # fmt: skip
+    return worst
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where the latents are written; default: the temporary folder")
     parser.add_argument("--clips", type=int, default=256)
@@ -104,12 +109,15 @@ def main() -> None:
     print(f"{args.steps} steps of {STEP} s, {BATCH} clips each, of {args.clips}")
     print(f"{'backbone':14} {'MB':>6} {'cache':5} {'reading':8} {'waits %':>8} {'worst ms':>9} {'first ms':>9} "
           f"{'cores':>6}")  # fmt: skip
+    worst = []
     for name, spec in tree["backbones"].items():
         with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
-            measure(name, spec, tree["latents"][spec["latents"]], Path(scratch), args.clips, args.steps)
+            worst.append(measure(name, spec, tree["latents"][spec["latents"]], Path(scratch), args.clips, args.steps))
     print("MB: a clip on disk. waits: share of the time from the second step on; worst: longest wait among those; "
           "first: before the first step. cores: processor time over the time of the steps.")  # fmt: skip
+    print(f"waits, reading ahead: at most {100 * max(worst):.2f} % (goal: {100 * GOAL:.0f} %)")
+    return int(max(worst) > GOAL)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
