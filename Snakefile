@@ -75,6 +75,8 @@ def job_arguments(spec, of_shard=False):
         words = [spec.address(wildcards)]
         if of_shard:
             words += ["--shard", f"{wildcards.shard}-of-{spec.shards}"]
+        elif spec.shards > 1:
+            words += ["--joins", str(spec.shards)]
         return " ".join(words)
 
     return arguments

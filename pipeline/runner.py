@@ -148,8 +148,8 @@ def run_stage(name: str, arguments: list[str]) -> int:
     return 0
 
 
-def run_job(address: str) -> int:
-    """Run a job without DVC: its receipt is for the process that schedules the jobs."""
+def run_job(address: str, joins: int = 1) -> int:
+    """Run a job without DVC: its receipt is for the process that schedules the jobs. ``joins``: shards before it."""
     _set_process_up()
     ledger = Ledger(locked=False)
     job = _job_at(ledger, address, receipts.told_outside(ledger.root))
@@ -163,7 +163,7 @@ def run_job(address: str) -> int:
         elif _put_back(job, key):
             log.info("DVC has its result")
         else:
-            _run_job(job, key, joins_shards=True)
+            _run_job(job, key, joins)
     return 0
 
 
@@ -190,12 +190,11 @@ def run_shard(address: str, shard: Shard) -> int:
     with _only_one(whole, shared=True), _only_one(own), full_disk_explained(address):
         edits.require_inputs(ledger, entry)
         key = receipts.job_key(ledger, entry, job.params, job.told)
+        stage, started, made = job.stage(key, tracking.NullRecord(), [], shard), time.monotonic(), None
         done = receipts.holds(ledger, entry, receipts.read_receipt(root, entry), key.digest)
-        if done or ledger.holds_result(entry, key.params, key.inputs | key.code):
+        if done or outputs.is_kept(stage.state_dir) or ledger.holds_result(entry, key.params, key.inputs | key.code):
             log.info("nothing to do: the stage has its result")
-            made = 0
         else:
-            stage, started = job.stage(key, tracking.NullRecord(), [], shard), time.monotonic()
             receipts.forget_receipt(root, entry)
             note(root, "begun", f"{address}#{shard}", key.digest)
             with edits.watched(ledger, entry, key, job.told, stage.parts):
@@ -262,8 +261,8 @@ def _forget_rows_that_are_gone(job: Job) -> None:
                 path.unlink()
 
 
-def _run_job(job: Job, key: tracking.RunKey, joins_shards: bool = False) -> None:
-    """Run it, or take what an earlier run had finished. ``joins_shards``: where it has any, they made the parts."""
+def _run_job(job: Job, key: tracking.RunKey, joins: int = 1) -> None:
+    """Run it, or take what an earlier run had finished. ``joins``: so many shards have made its parts."""
     ledger, entry, root = job.ledger, job.entry, job.ledger.root
     record = tracking.open_record(
         root,
@@ -281,11 +280,11 @@ def _run_job(job: Job, key: tracking.RunKey, joins_shards: bool = False) -> None
         outputs.prepare(stagings)
         taken = _taken_back(job, stage)
         if not taken:
-            if joins_shards:
-                _require_shards(job, key)
             receipts.forget_receipt(root, entry)
             note(root, "begun", entry.address, key.digest)
-            with edits.watched(ledger, entry, key, job.told, stage.parts):
+            with edits.watched(ledger, entry, key, {}, stage.parts, joins > 1):  # of data, too, it looks itself
+                if joins > 1:
+                    _require_shards(job, key, joins)
                 _run_body(job.module, stage)
                 outputs.finish(stagings, finals, entry.address)
             outputs.keep(stagings, stage.state_dir)
@@ -315,11 +314,10 @@ def _run_body(module, stage: Stage) -> None:
         module.run(stage)
 
 
-def _require_shards(job: Job, key: tracking.RunKey) -> None:
+def _require_shards(job: Job, key: tracking.RunKey, count: int) -> None:
     """Raise PipelineError where shards made nothing for this: what joins them has neither their GPU nor their hours."""
-    root, entry, count = job.ledger.root, job.entry, int(job.entry.meta.get("shards", 1))
-    shards = [Shard(number, count) for number in range(count)] if count > 1 else []
-    if lacking := [str(shard) for shard in shards if not receipts.shard_is_done(root, entry, shard, key.digest)]:
+    root, entry, shards = job.ledger.root, job.entry, [Shard(number, count) for number in range(count)]
+    if lacking := [str(shard) for shard in shards if not outputs.shard_is_done(root, entry, shard, key.digest)]:
         raise PipelineError(
             f"{entry.address}: of its shards {', '.join(lacking[:5])} have made nothing of what is to be joined now, "
             f"perhaps because something was edited between them; start again"

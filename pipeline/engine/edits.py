@@ -1,7 +1,6 @@
 """What is edited while a job works: found however the job ends, so that nothing half old, half new is gone on with."""
 
 import contextlib
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,28 +15,31 @@ from pipeline.params.file import load_params
 from pipeline.tracking import RunKey
 from pipeline.urls import is_url
 
-log = logging.getLogger(__name__)
+JOIN = "join"  # the mark of a job whose shards have made the parts
 
 
 @contextlib.contextmanager
-def watched(ledger: Ledger, entry: StageEntry, key: RunKey, told: Mapping, parts: Parts) -> Iterator[None]:
+def watched(
+    ledger: Ledger, entry: StageEntry, key: RunKey, told: Mapping[str, str], parts: Parts, joins: bool = False
+) -> Iterator[None]:
     """Around the work of a job, or of the shard of ``parts``: its code and inputs must be the same at the end.
 
-    It may have read them both before an edit and after. What it made is then set aside, and PipelineError says so. A
-    mark in the state tells the next attempt that one was killed before it could look; ``told``: see ``input_hashes``.
+    It may have read them both before an edit and after. What it made is then set aside, and PipelineError says so; of
+    one that was killed before it could look, a mark in the state tells the next attempt. ``told``: see
+    ``input_hashes``; ``joins``: shards have made all parts.
     """
-    state = parts.folder.parent
-    for mark in sorted(state.glob("begun.*")):
-        _look_after(ledger, entry, mark, parts)
-    mark = state / f"begun.{parts.shard}"
+    state, name = parts.folder.parent, JOIN if joins else str(parts.shard)
+    _look_after_the_killed(ledger, entry, parts, name)
+    mark = state / f"begun.{name}"
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     try:
         yield
     except BaseException as error:
-        if edited := _look(ledger, entry, key, told)[0]:
-            raise _doubtful(ledger, entry, edited, mark, parts, f" (it ended with: {one_line(error)})") from error
-        mark.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what cannot be looked at now is not the trouble; the mark stays
+            if edited := _look(ledger, entry, key, told)[0]:
+                raise _doubtful(ledger, entry, edited, mark, parts, f" (it ended with: {one_line(error)})") from error
+            mark.unlink(missing_ok=True)
         raise
     edited, gone = _look(ledger, entry, key, told)
     if edited:
@@ -83,44 +85,63 @@ def _look(ledger: Ledger, entry: StageEntry, key: RunKey, told: Mapping[str, str
 def _is_gone(root: Path, path: str) -> bool:
     """Whether a file or folder is not there, or empty, which is what stays of a folder where a disk was mounted."""
     place = root / path
-    return not is_url(path) and (not place.exists() or (place.is_dir() and not any(place.iterdir())))
+    try:
+        return not is_url(path) and (not place.exists() or (place.is_dir() and not any(place.iterdir())))
+    except OSError:  # a handle of a file server that is gone
+        return True
 
 
 def _doubtful(ledger, entry: StageEntry, edited: list[str], mark: Path, parts: Parts, why: str = "") -> PipelineError:
     """Set aside what was made; what is to be said then."""
-    aside = _set_aside(parts)
+    aside = _set_aside(mark, parts)
     mark.unlink(missing_ok=True)
     return PipelineError(
-        f"{entry.address}: {', '.join(edited)} changed while it ran; run it again{why}. What it made may be of both "
-        f"and lies in {aside.relative_to(ledger.root)} now; if the change cannot matter, take it back and move what "
-        f"lies there to {parts.folder.parent.name} beside it, before a next run removes it"
+        f"{entry.address}: {', '.join(edited)} changed while it ran; run it again{why}. {_where(ledger, aside)}"
     )
 
 
-def _look_after(ledger: Ledger, entry: StageEntry, mark: Path, parts: Parts) -> None:
-    """Of an attempt that was killed, set aside what it made where code has been edited since it began."""
-    shard = Shard.parse(mark.name.removeprefix("begun."))
-    if shard in (parts.shard, WHOLE) or parts.shard == WHOLE:  # whose locks this process holds
-        dead = contextlib.nullcontext(True)
-    else:
-        dead = try_lock(lock_file(ledger.root, entry, str(shard)))
-    with dead as is_dead:
-        if not is_dead:
-            return
-        if _edited_since(ledger.root, entry, mark):
-            aside = _set_aside(Parts(parts.folder, shard)).relative_to(ledger.root)
-            log.warning("code was edited since a run that was killed had begun; what it made lies in %s now", aside)
-        mark.unlink(missing_ok=True)
+def _where(ledger: Ledger, aside: Path) -> str:
+    return (
+        f"What it made may be of both and lies in {aside.relative_to(ledger.root)} now; if the change cannot matter, "
+        f"take it back and move what lies there to {aside.stem} beside it, before the next run, which removes it"
+    )
 
 
-def _set_aside(parts: Parts) -> Path:
-    """The parts of a shard, or the whole state but for the marks."""
-    state = parts.folder.parent
-    whole = [path for path in state.iterdir() if not path.name.startswith("begun.")]
-    return set_aside(state, whole if parts.shard == WHOLE else parts.own())
+def _look_after_the_killed(ledger: Ledger, entry: StageEntry, parts: Parts, own: str) -> None:
+    """Set aside what attempts made that were killed, where code has been edited since they began; PipelineError then.
+
+    Only one process looks at a mark: it holds the lock of the shard that left it.
+    """
+    edited: set[str] = set()
+    for mark in sorted(parts.folder.parent.glob("begun.*")):
+        name = mark.name.removeprefix("begun.")
+        lock = lock_file(ledger.root, entry, name)
+        with contextlib.nullcontext(True) if name == own else try_lock(lock) as is_dead:
+            if not is_dead or not mark.exists():
+                continue
+            if files := _edited_since(ledger.root, entry, mark):
+                edited |= files
+                aside = _set_aside(mark, parts)
+            mark.unlink()
+    if edited:
+        raise PipelineError(
+            f"{entry.address}: {', '.join(sorted(edited))} edited since a run began that was killed; start again to "
+            f"do it anew. {_where(ledger, aside)}"
+        )
 
 
-def _edited_since(root: Path, entry: StageEntry, mark: Path) -> bool:
+def _set_aside(mark: Path, parts: Parts) -> Path:
+    """What the attempt of a mark made: a shard its parts, a whole job all, one that joins all but the parts."""
+    state, name = mark.parent, mark.name.removeprefix("begun.")
+    others = [path for path in state.iterdir() if not path.name.startswith("begun.") and path != parts.folder]
+    if name == JOIN:
+        return set_aside(state, others)
+    own = Parts(parts.folder, Shard.parse(name)).own()
+    return set_aside(state, [*own, *others] if name == str(WHOLE) else own)
+
+
+def _edited_since(root: Path, entry: StageEntry, mark: Path) -> set[str]:
+    """Files of a job's code that are newer than a mark."""
     began, places = mark.stat().st_mtime, [root / path for path in entry.code]
     files = [file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place])]
-    return any(file.stat().st_mtime > began for file in files if file.exists())
+    return {str(file.relative_to(root)) for file in files if file.exists() and file.stat().st_mtime > began}

@@ -1,4 +1,4 @@
-"""One job of Snakemake. Run by the Snakefile: python -m pipeline.engine.job STAGE[@KEY] [--shard K-of-N]
+"""One job of Snakemake. Run by the Snakefile: python -m pipeline.engine.job STAGE[@KEY] [--shard K-of-N | --joins N]
 
 It runs the stage without DVC, on whatever host, and leaves a receipt: dvc.lock grows with the rows, and DVC takes
 seconds to write it. Snakemake's own process enters receipts into it, many at once.
@@ -18,6 +18,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.engine.job")
     parser.add_argument("address", help="STAGE[@KEY] of dvc.yaml")
     parser.add_argument("--shard", metavar="K-of-N", help="make one shard's parts alone")
+    parser.add_argument("--joins", metavar="N", type=int, default=1, help="join what that many shards have made")
     args = parser.parse_args(arguments)
     die_with_parent()
     print(f"{args.address} on {socket.gethostname()}", flush=True)
@@ -26,7 +27,7 @@ def main(arguments: list[str]) -> int:
     from pipeline.runner import run_job, run_shard
 
     try:
-        return run_shard(args.address, Shard.parse(args.shard)) if args.shard else run_job(args.address)
+        return run_shard(args.address, Shard.parse(args.shard)) if args.shard else run_job(args.address, args.joins)
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -5,8 +5,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.engine.parts import flush, link, remove
-from pipeline.engine.receipts import signature
+from pipeline.engine.ledger import StageEntry
+from pipeline.engine.parts import Parts, Shard, flush, link, remove
+from pipeline.engine.receipts import shard_receipt, signature, state_of
 from pipeline.errors import PipelineError
 
 SEALS = "done.json"  # beside what is kept
@@ -56,12 +57,26 @@ def keep(stagings: list[Path], state: Path) -> None:
 
 def take_back(stagings: list[Path], state: Path) -> bool:
     """Take outputs from the state folder, where a killed run left them whole; returns whether it did."""
-    kept, seals = state / "done", state / SEALS
-    if not kept.exists() or not seals.exists() or json.dumps(_seals(kept)) != seals.read_text():
+    if not is_kept(state):
         return False
     for number, staging in enumerate(stagings):
-        link(kept / str(number), staging)
+        link(state / "done" / str(number), staging)
     return True
+
+
+def is_kept(state: Path) -> bool:
+    """Whether a state has a job's outputs, as they were when they were finished."""
+    kept, seals = state / "done", state / SEALS
+    return kept.exists() and seals.exists() and json.dumps(_seals(kept)) == seals.read_text()
+
+
+def shard_is_done(root: Path, entry: StageEntry, shard: Shard, digest: str) -> bool:
+    """Whether a shard has made its parts for the job of this digest, and they (or what came of them) are there."""
+    path, state = root / shard_receipt(entry, shard), state_of(root, entry) / digest[:16]
+    told, _, parts = path.read_text().partition(" ") if path.exists() else ("", "", "")
+    if told != digest or not parts.isdigit():
+        return False
+    return len(Parts(state / "parts", shard).own()) >= int(parts) or is_kept(state)
 
 
 def _seals(kept: Path) -> dict[str, str]:

@@ -97,11 +97,11 @@ def _rename_to_new(source: Path, target: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder if it is there; a folder loses its name first: half of one is never taken for it."""
+    gone = path.with_name(f".{path.name}.partial-gone")
+    shutil.rmtree(gone, ignore_errors=True)  # a removal that was killed
     if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
         return
-    gone = path.with_name(f".{path.name}.gone")
-    shutil.rmtree(gone, ignore_errors=True)  # a removal that was killed
     path.rename(gone)
     shutil.rmtree(gone)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pipeline.engine.ledger import Ledger, Result, StageEntry
-from pipeline.engine.parts import Parts, Shard, remove
+from pipeline.engine.parts import Shard, remove
 from pipeline.engine.processes import try_lock
 from pipeline.params.declared import declared_values
 from pipeline.tracking import RunKey
@@ -74,21 +74,11 @@ def shard_receipt(entry: StageEntry, shard: Shard) -> Path:
     return STATE / "shards" / entry.name / (entry.key or "all") / str(shard)
 
 
-def write_shard_receipt(root: Path, entry: StageEntry, shard: Shard, digest: str, parts: int) -> None:
-    """Say that a shard's parts are made, so many, for the job of this digest."""
+def write_shard_receipt(root: Path, entry: StageEntry, shard: Shard, digest: str, parts: int | None) -> None:
+    """Say that a shard has made so many parts for the job of this digest; None: the job has its result."""
     path = root / shard_receipt(entry, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{digest} {parts}")
-
-
-def shard_is_done(root: Path, entry: StageEntry, shard: Shard, digest: str) -> bool:
-    """Whether a shard has made its parts for the job of this digest, and they (or what came of them) are there."""
-    path = root / shard_receipt(entry, shard)
-    told, _, parts = path.read_text().partition(" ") if path.exists() else ("", "", "")
-    state = state_of(root, entry) / digest[:16]
-    if told != digest or not parts.isdigit():
-        return False
-    return (state / "done").exists() or len(Parts(state / "parts", shard).own()) >= int(parts)
+    path.write_text(f"{digest} {'result' if parts is None else parts}")
 
 
 def signature(path: Path) -> str:

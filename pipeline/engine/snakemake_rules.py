@@ -16,7 +16,6 @@ from pipeline.engine.receipts import (
     job_key,
     new_results,
     recorded_key,
-    shard_is_done,
     shard_receipt,
     state_of,
     sweep,
@@ -178,13 +177,13 @@ def mark_stale(ledger: Ledger, params: Params) -> set[str]:
     for address in stale:
         marker(address).write_text(secrets.token_hex(8))
         entry = ledger.entries[address]
-        receipts = [path for path in (ledger.root / shard_receipt(entry, Shard())).parent.glob("*") if path.is_file()]
+        receipts = list((ledger.root / shard_receipt(entry, Shard())).parent.glob("*-of-*"))
         if not receipts:
             continue
         fresh = not any(up in made_again for path in entry.inputs for up in ledger.upstream_paths(path))
         digest = job_key(ledger, entry, params, told).digest if fresh else ""
         for path in receipts:
-            if not shard_is_done(ledger.root, entry, Shard.parse(path.name), digest):
+            if not outputs.shard_is_done(ledger.root, entry, Shard.parse(path.name), digest):
                 path.unlink()
     return stale
 

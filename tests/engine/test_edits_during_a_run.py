@@ -117,6 +117,9 @@ def test_code_edited_under_a_job_that_does_not_end_well(workspace, ending):
     assert process.returncode != 0
     stage.write_text(code)
     workspace.executed()
+    if ending == "is killed":
+        output = workspace.snakemake("reports/table3.csv", ok=False)
+        assert "pipeline/stages/sample.py edited since a run began that was killed; start again" in output
     workspace.snakemake("reports/table3.csv")
     assert [f"{SAMPLE}#{number}" for number in range(5)] == parts_of(workspace)
     workspace.nothing_to_do()

@@ -183,12 +183,20 @@ def test_a_data_folder_of_ones_own_is_hashed_by_the_process_that_starts_the_jobs
     told = json.loads((workspace.path / ".state/outside.json").read_text())
     assert {"own/videos", "own/list.csv"} <= set(told) and "data/world" not in told
     (videos / "1.mp4").write_text("another")
-    workspace.run("python", "-m", "pipeline.engine.job", "preprocess@webvid_strided")
-    receipt = json.loads((workspace.path / ".state/receipts/preprocess@webvid_strided.json").read_text())
-    assert receipt["key"]["inputs"] == {name: told[name] for name in ("own/list.csv", "own/videos")}
-    assert "preprocess@webvid_strided" in workspace.planned(clips), "of the folder as it was"
+    output = workspace.run("python", "-m", "pipeline.engine.job", "preprocess@webvid_strided", "--joins", "2", ok=False)
+    assert "own/videos changed while it ran; run it again" in output
     workspace.snakemake(clips)
+    key = json.loads((workspace.path / ".state/receipts/preprocess@webvid_strided.json").read_text())["key"]
+    assert key["inputs"]["own/list.csv"] == told["own/list.csv"]
+    assert key["inputs"]["own/videos"] != told["own/videos"]
     assert workspace.planned(clips) == workspace.planned_by_dvc("preprocess@webvid_strided") == set()
+
+
+def test_a_kill_that_tears_dvcs_list_of_readers_and_writers_stops_nobody(workspace):
+    (workspace.path / ".dvc/tmp/rwlock").write_text('{"write": {}, "read": {"/a": [{"pid": 1, "cm')
+    workspace.set(START, 0.9)
+    workspace.snakemake("reports/table3.csv")
+    workspace.nothing_to_do()
 
 
 def test_a_dvc_lock_that_another_host_is_writing_is_read_again(workspace):

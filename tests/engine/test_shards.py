@@ -110,11 +110,52 @@ def test_what_joins_parts_does_not_make_those_of_shards_that_worked_for_other_pa
     divided.snakemake(*shards)
     divided.executed()
     divided.set(START, 0.8)
-    output = divided.run("python", "-m", "pipeline.engine.job", STAGE, ok=False)
+    output = divided.run("python", "-m", "pipeline.engine.job", STAGE, "--joins", "3", ok=False)
     assert "of its shards 0-of-3, 1-of-3, 2-of-3 have made nothing of what is to be joined now" in output
     assert parts_of(divided.executed()) == []
     divided.snakemake("reports/table3.csv")
     assert sorted(parts_of(divided.executed())) == [0, 1, 2, 3, 4]
+    divided.nothing_to_do()
+
+
+def test_shards_make_nothing_of_what_was_finished_and_not_entered(divided):
+    """The parts are gone by then; what came of them is kept for a revert."""
+    process = divided.popen("snakemake", "--cores", "1", "reports/table3.csv", start_new_session=True)
+    receipt = divided.path / f".state/receipts/{STAGE}.json"
+    old = receipt.read_bytes()
+    wait_for(lambda: receipt.read_bytes() != old)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    divided.set(START, 0.8)
+    divided.snakemake(f".state/shards/sample_ucf101/{STAGE.split('@')[1]}/0-of-3")
+    divided.set(START, 0.9)
+    divided.executed()
+    divided.snakemake("reports/table3.csv")
+    executed = divided.executed()
+    assert STAGE not in executed and parts_of(executed) == []
+    divided.nothing_to_do()
+
+
+def test_the_number_of_shards_may_change_while_they_run(divided):
+    shards = [f".state/shards/sample_ucf101/{STAGE.split('@')[1]}/{number}-of-3" for number in range(3)]
+    divided.snakemake(*shards)
+    divided.set("runtime.shards.sample", 5)
+    divided.run("python", "-m", "pipeline.engine.job", STAGE, "--joins", "3")
+    assert sorted(parts_of(divided.executed())) == [0, 1, 2, 3, 4]
+
+
+def test_code_touched_after_the_joining_job_was_killed_costs_no_part(divided):
+    """The shards had looked at the code themselves, at their end."""
+    shards = [f".state/shards/sample_ucf101/{STAGE.split('@')[1]}/{number}-of-3" for number in range(3)]
+    divided.snakemake(*shards)
+    divided.executed()
+    (parts,) = (divided.path / f".state/sample_ucf101/{STAGE.split('@')[1]}").glob("*/parts")
+    parts.with_name("begun.join").touch()
+    os.utime(parts.with_name("begun.join"), (1, 1))
+    output = divided.snakemake("reports/table3.csv", ok=False)
+    assert "sample.py edited since a run began that was killed; start again" in output
+    divided.snakemake("reports/table3.csv")
+    assert parts_of(divided.executed()) == []
     divided.nothing_to_do()
 
 
