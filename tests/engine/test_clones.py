@@ -54,7 +54,7 @@ def test_what_git_keeps_is_not_made_again_in_a_clone_that_makes_the_same_inputs(
     assert {"claims_seed@10", "table3", "metrics_controls"} <= kept
     assert "world" in executed and set(executed) & kept <= {"report", "compute"}, "those tell of the runs themselves"
     assert contents(second.path / "metrics") == contents(workspace.path / "metrics")
-    second.nothing_to_do()
+    second.nothing_to_do(by_dvc=True)
 
 
 def test_a_result_that_git_keeps_of_other_inputs_is_made_again(workspace, tmp_path):
@@ -62,4 +62,4 @@ def test_a_result_that_git_keeps_of_other_inputs_is_made_again(workspace, tmp_pa
     second.set("world.seed", 77)
     second.snakemake("reports/table3.csv")
     assert {"metrics_controls", "table3"} <= set(second.executed())
-    second.nothing_to_do()
+    second.nothing_to_do(by_dvc=True)

@@ -26,7 +26,7 @@ def run_with(engine: str, workspace) -> list[str]:
 
 
 def test_nothing_to_do_after_snakemake(workspace):
-    workspace.nothing_to_do()
+    workspace.nothing_to_do(by_dvc=True)
     assert workspace.planned() == set()
     assert workspace.planned_by_dvc() == set()
 
@@ -38,10 +38,10 @@ def test_each_engine_after_each_with_an_edit_between(workspace, first, second):
     workspace.set(START, 0.9)
     assert workspace.planned("reports/table3.csv") == DOWNSTREAM_OF_ONE_SAMPLING
     assert set(run_with(first, workspace)) == DOWNSTREAM_OF_ONE_SAMPLING
-    workspace.nothing_to_do()
+    workspace.nothing_to_do(by_dvc=True)
     workspace.set(START, 0.8)
     assert set(run_with(second, workspace)) == DOWNSTREAM_OF_ONE_SAMPLING
-    workspace.nothing_to_do()
+    workspace.nothing_to_do(by_dvc=True)
 
 
 def test_partial_target_then_the_rest(workspace):
@@ -56,7 +56,7 @@ def test_partial_target_then_the_rest(workspace):
     rest = set(run_with("snakemake", workspace))
     assert not rest & {"moments@svd", "moments@dynamicrafter"}
     assert "moments@videocrafter1" in rest
-    workspace.nothing_to_do()
+    workspace.nothing_to_do(by_dvc=True)
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
@@ -70,7 +70,7 @@ def test_output_above_one_megabyte_damaged_by_hand_is_mended(workspace, engine):
     assert "latents@webvid_fixed" in workspace.planned_by_dvc("table3")
     run_with(engine, workspace)
     assert big.read_bytes() == good
-    workspace.nothing_to_do()
+    workspace.nothing_to_do(by_dvc=True)
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
@@ -81,7 +81,7 @@ def test_damaged_report_is_mended(workspace, engine):
     assert workspace.planned("reports/table3.csv") == {"table3"}
     assert run_with(engine, workspace) == [], "DVC has it"
     assert report.read_bytes() == good
-    workspace.nothing_to_do()
+    workspace.nothing_to_do(by_dvc=True)
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
@@ -95,7 +95,7 @@ def test_revert_to_earlier_parameters_gives_the_earlier_bytes(workspace, engine)
     ran = set(run_with(engine, workspace))
     assert "sample_ucf101@dynamicrafter-finetune-analytic" not in ran, "DVC's run cache has this result already"
     assert (workspace.path / "reports/table3.csv").read_bytes() == before
-    workspace.nothing_to_do()
+    workspace.nothing_to_do(by_dvc=True)
 
 
 def test_both_engines_give_the_same_lock_and_the_same_files(finished, new_workspace, tmp_path):
@@ -103,4 +103,4 @@ def test_both_engines_give_the_same_lock_and_the_same_files(finished, new_worksp
     other.dvc("repro")
     assert ledger_of(other) == ledger_of(finished)
     assert (other.path / "reports/table3.csv").read_bytes() == (finished.path / "reports/table3.csv").read_bytes()
-    other.nothing_to_do()
+    other.nothing_to_do(by_dvc=True)
