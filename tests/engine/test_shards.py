@@ -78,6 +78,7 @@ def test_a_kill_among_shards_costs_only_what_was_not_finished(divided):
 def test_shards_that_are_done_are_not_jobs_again(divided):
     divided.snakemake(f".state/shards/sample_ucf101/{STAGE.split('@')[1]}/1-of-3")
     assert parts_of(divided.executed()) == [1, 4]
+    assert "done already" in divided.run("python", "-m", "pipeline.engine.job", STAGE, "--shard", "1-of-3")
     output = divided.snakemake("-n", "reports/table3.csv")
     assert output.count("rule sample_ucf101_shard:") == 2
     divided.set(START, 0.8)  # other parameters: what was made is of no use
