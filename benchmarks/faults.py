@@ -216,7 +216,7 @@ def verdict(whole: Path, broken: Path, watch: Watch) -> int:
     }
     rejects = Counter(reject["reason"] for name in SETS for reject in read_rejects(broken / "clips" / name))
     print(f"{len(locked(whole))} jobs, {len(watch.parts)} parts, rejects {dict(rejects)}")
-    print(f"  shards begun again, all of whose parts were there: {[name for name in again if '#' in name] or 'none'}")
+    print(f"  shards begun again (their parts below): {[name for name in again if '#' in name] or 'none'}")
     for what, things in found.items():
         print(f"  {what}: {things or 'none'}", flush=True)
     return sum(map(len, found.values()))

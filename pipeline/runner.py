@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from pipeline import tracking
@@ -113,7 +112,7 @@ class Job:
     ledger: Ledger
     entry: StageEntry
     params: Params
-    told: Mapping[str, str] = field(default_factory=dict)  # content hashes of inputs that no job makes
+    told: Mapping[str, str]  # content hashes of inputs that no job makes
 
     def stage(self, key: tracking.RunKey, record: Any, stagings: list[Path], shard: Shard = WHOLE) -> Stage:
         """What its module is given."""
@@ -138,7 +137,7 @@ def run_stage(name: str, arguments: list[str]) -> int:
     module = importlib.import_module(f"pipeline.stages.{name}")
     args = _parse(name, module, arguments)
     ledger = Ledger()
-    job = _open_job(module, args, ledger, ledger.by_command([name, *arguments]))
+    job = _open_job(module, args, ledger, ledger.by_command([name, *arguments]), {})
     tracking.prepare_store(ledger.root)
     receipts.sweep(ledger)
     with _only_one(receipts.lock_file(ledger.root, job.entry)), full_disk_explained(job.entry.address):
@@ -243,7 +242,7 @@ def _job_at(ledger: Ledger, address: str, told: Mapping[str, str]) -> Job:
     return _open_job(module, _parse(name, module, arguments), ledger, entry, told)
 
 
-def _open_job(module, args, ledger: Ledger, entry: StageEntry, told: Mapping = MappingProxyType({})) -> Job:
+def _open_job(module, args, ledger: Ledger, entry: StageEntry, told: Mapping[str, str]) -> Job:
     params = load_params(ledger.root / "params.yaml")
     _start_logging(params.runtime.log_level, ledger.root, entry)
     return Job(module, args, ledger, entry, params, told)

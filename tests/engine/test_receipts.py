@@ -1,30 +1,17 @@
 """Receipts, and what enters them into dvc.lock: faults, edits and reverts in between."""
 
 import json
-import os
-import signal
 import threading
 
 import pytest
 
 from pipeline.engine.ledger import Ledger
 from pipeline.errors import PipelineError
-from tests.engine.helpers import wait_for
+from tests.engine.helpers import stop_after
 
 ROW = "dynamicrafter-finetune-analytic"
 SAMPLE = f"sample_ucf101@{ROW}"
 START = f"runs.{ROW}.start.ucf101"
-
-
-def stop_after(workspace, address: str) -> None:
-    """Start a run and kill it, jobs included, when the receipt of ``address`` is there."""
-    receipt = workspace.path / f".state/receipts/{address}.json"
-    old = receipt.read_bytes() if receipt.exists() else b""
-    process = workspace.popen("snakemake", "--cores", "1", "reports/table3.csv", start_new_session=True)
-    wait_for(lambda: receipt.exists() and receipt.read_bytes() != old)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
 
 
 def test_what_was_receipted_before_a_kill_is_entered_at_the_next_start(workspace):

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.snakemake_rules import rule_specs
-from tests.engine.helpers import wait_for
+from tests.engine.helpers import stop_after, wait_for
 
 STAGE = "sample_ucf101@dynamicrafter-finetune-analytic"
 START = "runs.dynamicrafter-finetune-analytic.start.ucf101"
@@ -121,12 +121,7 @@ def test_what_joins_parts_does_not_make_those_of_shards_that_worked_for_other_pa
 
 def test_shards_make_nothing_of_what_was_finished_and_not_entered(divided):
     """The parts are gone by then; what came of them is kept for a revert."""
-    receipt = divided.path / f".state/receipts/{STAGE}.json"
-    old = receipt.read_bytes() if receipt.exists() else b""
-    process = divided.popen("snakemake", "--cores", "1", "reports/table3.csv", start_new_session=True)
-    wait_for(lambda: receipt.exists() and receipt.read_bytes() != old)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    stop_after(divided, STAGE)
     divided.set(START, 0.8)
     divided.snakemake(f".state/shards/sample_ucf101/{STAGE.split('@')[1]}/0-of-3")
     divided.set(START, 0.9)
