@@ -4,7 +4,6 @@ Snakemake, the runner and the tests use this; nothing else looks into dvc.yaml.
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.engine.parts import flush
+from pipeline.engine.processes import drop_torn_rwlock
 from pipeline.errors import PipelineError
 from pipeline.urls import is_url
 
@@ -69,7 +69,7 @@ class Ledger:
         logging.getLogger("dvc").setLevel(logging.ERROR)
         try:
             self.repo = Repo(str(root), _wait_for_lock=True)
-            self._drop_torn_rwlock()
+            drop_torn_rwlock(Path(self.repo.tmp_dir))
             with self.repo.lock if locked else nullcontext():  # dvc.lock is rewritten in place by other jobs
                 self._stages = self._read(1 if locked else 5)
         except NotDvcRepoError as error:
@@ -84,17 +84,6 @@ class Ledger:
         self.root = Path(self.repo.root_dir)
         for item in (item for stage in self._stages for item in (*stage.deps, *stage.outs) if not item.hash_info):
             item.update_legacy_hash_name(force=True)  # else DVC leaves line ends out of a hash until it records one
-
-    def _drop_torn_rwlock(self) -> None:
-        """Remove DVC's list of who reads and writes what where a kill has left half of it: no command of DVC starts."""
-        from dvc.lock import make_lock
-        from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
-
-        folder = Path(self.repo.tmp_dir)
-        if _is_torn(folder / RWLOCK_FILE):
-            with make_lock(str(folder / RWLOCK_LOCK), tmp_dir=str(folder)):
-                if _is_torn(folder / RWLOCK_FILE):  # not in the middle of a write
-                    (folder / RWLOCK_FILE).unlink()
 
     def _read(self, tries: int) -> list:
         from dvc.exceptions import DvcException
@@ -385,16 +374,6 @@ class Ledger:
             info = HashInfo(dep.hash_name, params if ours else hashes.get(self._place(dep)))
             dep.hash_info, dep.meta = info, Meta()  # which holds the hash, too
             dep.get_hash, dep.save = lambda info=info: info, lambda: None
-
-
-def _is_torn(path: Path) -> bool:
-    try:
-        json.loads(path.read_text())
-    except FileNotFoundError:
-        return False
-    except ValueError:
-        return True
-    return False
 
 
 def _words(found: list) -> list[str]:

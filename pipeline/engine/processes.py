@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -77,3 +78,28 @@ def try_lock(path: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def drop_torn_rwlock(folder: Path) -> None:
+    """Remove DVC's list of who reads and writes what, in its ``folder``, where a kill has left half of it.
+
+    No command of DVC starts with such a one.
+    """
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+    path = folder / RWLOCK_FILE
+    if _is_torn(path):
+        with make_lock(str(folder / RWLOCK_LOCK), tmp_dir=str(folder)):
+            if _is_torn(path):  # not in the middle of a write
+                path.unlink()
+
+
+def _is_torn(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+    return False
