@@ -11,10 +11,14 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from pipeline.engine.processes import die_with_parent
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, full_disk_explained
 
 LOST = object()  # the answer to a task that took its worker with it
 READY = "ready"  # what a worker says first
+
+
+def _name(task: Any) -> str:
+    return str(getattr(task, "id", None) or getattr(task, "path", task))
 
 
 def _serve(function: Callable, connection: Connection, scratch: str) -> None:
@@ -27,8 +31,9 @@ def _serve(function: Callable, connection: Connection, scratch: str) -> None:
         except EOFError:
             return
         try:
-            answer = function(task)
-        except PipelineError as error:  # the same for every task: a data folder that is gone
+            with full_disk_explained(_name(task)):
+                answer = function(task)
+        except PipelineError as error:  # the same for every task: a data folder that is gone, a disk that is full
             answer = error
         connection.send(answer)
 
@@ -118,10 +123,9 @@ def map_in_order(function: Callable, tasks: Iterable, workers: int, seconds: flo
                     tried.add(number)
                     again.append(number)
                 elif killed:
-                    name = getattr(pending[number], "id", pending[number])
                     raise PipelineError(
-                        f"the worker process of {name} was killed twice, as happens when memory runs out; "
-                        "give the job more memory, or fewer workers (runtime.workers)"
+                        f"the worker process of {_name(pending[number])} was killed twice, as happens when memory runs "
+                        "out; give the job more memory, or fewer workers (runtime.workers)"
                     )
                 else:
                     answers[number] = LOST

@@ -118,3 +118,12 @@ def test_an_error_of_the_tasks_themselves_comes_through():
 
     with pytest.raises(ValueError, match="row 2"):
         run(tasks())
+
+
+def write_on_a_full_disk():
+    Path("/dev/full").write_text("more")
+
+
+def test_a_full_disk_is_no_fault_of_the_task_that_met_it():
+    with pytest.raises(PipelineError, match="no space left on the disk"):
+        run([call(abs, -1), write_on_a_full_disk, call(abs, -2)])
