@@ -7,6 +7,7 @@ number of shards: `snakemake -n` of everything with all jobs stale, `snakemake -
 Goal: each within 60 s. Baseline of the ratio: the same with no shards, in the same run.
 """
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -40,7 +41,7 @@ def main() -> int:
         curves = []
         for division in DIVISIONS:
             shards = sum(division.get(short(entry.name), 0) for entry in entries)
-            numbers = measure(folder, division)
+            numbers = measure(folder, division, shards)
             curves.append((shards, *numbers))
             print(f"{shards:7d} {numbers[0]:14.1f} {numbers[1]:9.1f} {numbers[2]:11.1f}", flush=True)
         first, last = curves[0], curves[-1]
@@ -76,8 +77,10 @@ def stand_in_outputs(folder: Path) -> list:
     return entries
 
 
-def measure(folder: Path, division: dict[str, int]) -> tuple[float, float, float]:
-    """Seconds of a dry run with every job stale, of one with none, and of dvc status with none."""
+def measure(folder: Path, division: dict[str, int], shards: int) -> tuple[float, float, float]:
+    """Seconds of a dry run with every job stale, of one with none, and of dvc status with none.
+
+    The first must plan so many ``shards``."""
     from pipeline import presets
 
     tree = presets.preset(folder / "presets", "demo")
@@ -88,7 +91,11 @@ def measure(folder: Path, division: dict[str, int]) -> tuple[float, float, float
     assert not Ledger(folder).changes(), "it was not idle"
     tree["world"]["seed"] += 1
     presets.write(tree, folder / "params.yaml")
-    stale = seconds(folder, "snakemake", "-n", "--quiet", "all")
+    log = folder.parent / "command.log"
+    log.unlink()
+    stale = seconds(folder, "snakemake", "-n", "--quiet", "rules")  # its table of jobs stays
+    planned = sum(int(count) for count in re.findall(r"_shard +(\d+)$", log.read_text(), re.MULTILINE))
+    assert planned == shards, f"{planned} shards planned, not {shards}"
     shutil.rmtree(folder / ".snakemake/stale", ignore_errors=True)
     return stale, idle, status
 
