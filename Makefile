@@ -26,7 +26,7 @@ clean-old: $(VENV)/.ready
 	$(RUN) python -m pipeline clean-old $(if $(YES),--yes)
 
 test: $(VENV)/.ready
-	$(RUN) OMP_NUM_THREADS=1 pytest -n $(JOBS) -m "not browser and not smoke and not slurm and not server" $(ARGS)
+	$(RUN) OMP_NUM_THREADS=1 pytest -n $(JOBS) --dist worksteal -m "not browser and not smoke and not slurm and not server" $(ARGS)
 
 browser: $(VENV)/.ready
 	$(RUN) pytest -m browser $(ARGS)
