@@ -51,6 +51,15 @@ def main(arguments: list[str]) -> int:
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "pipeline":
+            raise
+        print(
+            f"error: {sys.executable} has no module {error.name}: is the project's environment active? "
+            "`make .venv/.ready` makes it, `. .venv/bin/activate` activates it",
+            file=sys.stderr,
+        )
+        return 1
     print(f"error: {command!r} is not a command\n\n{usage()}", file=sys.stderr)
     return 2
 

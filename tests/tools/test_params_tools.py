@@ -1,6 +1,8 @@
 """use-data and preset: params.yaml points at the reader's folders, keeps its comments, and is whole or as before."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,10 @@ def test_params_that_are_missing_or_broken_are_an_error_for_people(folder, text)
 def test_unknown_preset_lists_those_there_are(folder):
     with pytest.raises(PipelineError, match="there is no preset 'big'; there are: demo, paper, smoke"):
         preset.run(["big"])
+
+
+def test_a_python_without_the_projects_packages_says_which_it_is():
+    command = [sys.executable, "-S", "-m", "pipeline", "world"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1 and "activates it" in answer.stderr
+    assert sys.executable in answer.stderr and "Traceback" not in answer.stderr
