@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.claims.few_clips import write_few
 from pipeline.claims.plan import TUNINGS
 from pipeline.data.latents import LatentSet
+from pipeline.engine.parts import flush
 from pipeline.training.job import Job
 from pipeline.training.launch import launch
 from pipeline.training.state import STATE_FILE
@@ -51,6 +52,7 @@ class SeedWeights:
         if not folder.exists():
             shutil.rmtree(partial, ignore_errors=True)
             write_few(LatentSet(self.latents), self.design.few.clips, self.seed, partial)
+            flush(partial)
             partial.rename(folder)
         return folder
 
@@ -74,6 +76,7 @@ class SeedWeights:
             losses=str(self.folder / name / "losses.jsonl"),
         )
         launch(job, self.runtime, _Named(self.record, name), self.log)
+        flush(partial)
         partial.rename(weights)
         (self.folder / name / STATE_FILE).unlink(missing_ok=True)  # as large as four checkpoints
         return weights

@@ -18,6 +18,7 @@ def run(stage):
     from pipeline.claims.weights import SeedWeights
     from pipeline.data.schema import ClipSet
     from pipeline.encoders.frozen import Encoders
+    from pipeline.engine.parts import flush
     from pipeline.evaluation.conditions import Item
     from pipeline.evaluation.detectors.registry import load_detectors
     from pipeline.evaluation.extract import MotionProtocol
@@ -57,6 +58,7 @@ def run(stage):
             stage.log.info("%s", name)
             partial = path.with_suffix(".partial")
             partial.write_text(json.dumps(make()))
+            flush(partial)
             partial.rename(path)
         found = json.loads(path.read_text())
         stage.record.metrics({f"{name}.{key}": value for key, value in found.items() if isinstance(value, float)})

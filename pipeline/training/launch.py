@@ -59,8 +59,8 @@ def launch(job: Job, runtime, record, log) -> None:
                 break
     code = next((code for code in codes if code), 0)
     if code:
-        said = failure.read_text() if failure.exists() else f"training ended with exit code {code}; its log says more"
-        raise PipelineError(said)
+        said = failure.read_text() if failure.exists() else ""
+        raise PipelineError(said or f"training ended with exit code {code}; its log says more")
     log.info("trained: %s", _last(Path(job.losses)))
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.engine.processes import die_with_parent
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, full_disk_explained
 from pipeline.training.job import FAILURE, Job
 
 
@@ -17,9 +17,11 @@ def main(path: Path) -> int:
 
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
-        train(Job.read(path))
+        with full_disk_explained("training"):
+            train(Job.read(path))
     except PipelineError as error:
-        with suppress(FileExistsError), path.with_name(FAILURE).open("x") as file:  # the first to fail knows why
+        logging.error("%s", error)
+        with suppress(OSError), path.with_name(FAILURE).open("x") as file:  # the first to fail knows why; no room, then
             file.write(str(error))
         return 1
     return 0

@@ -23,6 +23,7 @@ from pipeline.diffusion.timenoise import make_condition_noise
 from pipeline.errors import PipelineError
 from pipeline.params.backbones import ConditionDropout, Optimisation
 from pipeline.training.batches import assemble, noise_conditions
+from pipeline.training.job import FAILURE
 from pipeline.training.order import clip_order
 from pipeline.training.trainer import _read, learning_rate, train
 
@@ -83,6 +84,16 @@ def test_killed_and_resumed_equals_never_killed_bit_for_bit(make_job, tmp_path):
     assert worker(killed, tmp_path / "b").wait() == 0
     assert same(weights(whole), weights(killed))
     assert Path(whole.losses).read_text() == Path(killed.losses).read_text()
+
+
+def test_a_full_disk_is_said_in_a_line(make_job, tmp_path):
+    job = make_job("svd")
+    partial = Path(job.losses).with_suffix(".partial")  # it becomes the file of the losses
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.symlink_to("/dev/full")
+    assert worker(job, tmp_path / "a").wait() == 1
+    assert (tmp_path / "a" / FAILURE).read_text().startswith("training: no space left on the disk")
+    assert not Path(job.output).exists()
 
 
 def test_a_gradient_that_is_not_finite_is_an_error_and_writes_nothing(make_job, monkeypatch):
