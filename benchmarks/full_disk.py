@@ -1,6 +1,6 @@
 """Every writer while its disk is full, then with space.
 
-    python benchmarks/full_disk.py       # root: mounts small file systems
+    python benchmarks/full_disk.py [STAGE …]       # root: mounts small file systems; these stages alone
 
 A job of each stage of the smoke preset runs while the disk of its outputs is full, and again where half of them fits;
 where it writes parts or training states, the same with the disk of its state. It must fail, say why, and leave nothing
@@ -8,6 +8,7 @@ half-written; then, with space and on the very disk that was full, go on to its 
 while Snakemake's process enters what was done. In the end every output must be that of an undisturbed run.
 """
 
+import argparse
 import contextlib
 import importlib
 import subprocess
@@ -29,11 +30,14 @@ ENTERED = "preprocess@webvid_fixed"
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml; all where there is none")
+    only = parser.parse_args().stages
     with tempfile.TemporaryDirectory() as scratch:
         folder, whole = project(Path(scratch) / "full", {}), project(Path(scratch) / "whole", {})
         wrong, seen = entering_without_space(folder), set()
         for entry in Ledger(folder).in_order():
-            if entry.name in seen:
+            if entry.name in seen or (only and entry.name not in only):
                 assert start(folder, *command_of(entry)).wait() == 0, last_words(folder)
             else:
                 wrong += stage_without_space(folder, entry)
