@@ -27,6 +27,7 @@ from pipeline.engine.receipts import state_of, sweep
 LARGE = 1 << 20  # bytes of outputs, from which on half of them are tried, too
 SETTLE = "import logging; logging.basicConfig(); from pipeline.engine.snakemake_rules import settle; settle('.')"
 ENTERED = "preprocess@webvid_fixed"
+SAID = ("o space left on", "make room and run again")  # the second: a training's state
 
 
 def main() -> int:
@@ -104,7 +105,8 @@ def goes_on_after_full(case: Case) -> bool:
         began = len(read_journal(folder)) > begun
         make_room()
         again = start(folder, *command_of(entry), "--force").wait()
-    said, traceback = "o space left on" in log.read_text(), "Traceback" in log.read_text()
+    text = log.read_text()
+    said, traceback = any(words in text for words in SAID), "Traceback" in text
     room = f"{case.place.relative_to(folder)}, {case.free / 1e6:.1f} MB free"
     told = "traceback" if traceback else said
     verdict = f"began: {began}, exit {code}, says why: {told}, left: {left or 'nothing'}, with space: exit {again}"
