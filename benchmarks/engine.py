@@ -94,7 +94,8 @@ def measure(folder: Path, division: dict[str, int], shards: int) -> tuple[float,
     log = folder.parent / "command.log"
     log.unlink()
     stale = seconds(folder, "snakemake", "-n", "--quiet", "rules")  # its table of jobs stays
-    planned = sum(int(count) for count in re.findall(r"_shard +(\d+)$", log.read_text(), re.MULTILINE))
+    table = dict(re.findall(r"^(\w+_shard) +(\d+)$", log.read_text(), re.MULTILINE))  # it is printed twice
+    planned = sum(map(int, table.values()))
     assert planned == shards, f"{planned} shards planned, not {shards}"
     shutil.rmtree(folder / ".snakemake/stale", ignore_errors=True)
     return stale, idle, status
