@@ -80,7 +80,8 @@ def stand_in_outputs(folder: Path) -> list:
 def measure(folder: Path, division: dict[str, int], shards: int) -> tuple[float, float, float]:
     """Seconds of a dry run with every job stale, of one with none, and of dvc status with none.
 
-    The first must plan so many ``shards``."""
+    The first must plan so many ``shards``.
+    """
     from pipeline import presets
 
     tree = presets.preset(folder / "presets", "demo")

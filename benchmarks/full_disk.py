@@ -37,6 +37,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder, whole = project(Path(scratch) / "full", {}), project(Path(scratch) / "whole", {})
         wrong, seen = entering_without_space(folder), set()
+        assert {entry.name for entry in Ledger(folder).in_order()} >= set(only), f"no such stages: {only}"
         for entry in Ledger(folder).in_order():
             if entry.name in seen or (only and entry.name not in only):
                 assert start(folder, *command_of(entry)).wait() == 0, last_words(folder)

@@ -25,7 +25,9 @@ def test_nothing_to_do_after_snakemake(workspace):
     assert workspace.planned_by_dvc() == set()
 
 
-@pytest.mark.parametrize(("first", "second"), [("snakemake", "dvc"), ("dvc", "snakemake")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("snakemake", "dvc"), ("dvc", "snakemake"), ("snakemake", "snakemake"), ("dvc", "dvc")]
+)
 def test_each_engine_after_each_with_an_edit_between(workspace, first, second):
     workspace.set(START, 0.9)
     assert workspace.planned("reports/table3.csv") == DOWNSTREAM_OF_ONE_SAMPLING
