@@ -11,6 +11,7 @@ STAGES = Path(__file__).parent / "stages"
 TOOLS = {
     "preset": "write presets/NAME.yaml (demo, or an overlay of it) into params.yaml",
     "use-data": "point params.yaml at your own clips, UCF101 and pictures",
+    "pointer": "write a file that stands for data behind an address that DVC cannot watch",
     "plan": "say what would run, why, and what it would take",
     "clean-old": "drop what no current row needs, after showing it",
     "doctor": "say what is there, what is missing, and whether disk and GPU memory suffice",

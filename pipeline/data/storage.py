@@ -5,6 +5,8 @@ does not answer is an error of its own; without that, every file of it would cou
 """
 
 import errno
+import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -15,11 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from tqdm import tqdm
+
 from pipeline.errors import PipelineError, lacks_space, one_line
 from pipeline.urls import is_url
 
+log = logging.getLogger(__name__)
 PAUSES = (0.5, 2.0, 8.0)  # seconds before a fetch that failed is tried again
 HTTP = ("http://", "https://")
+# What file systems say of a file's content, the surest first; without any of these its size stands for it.
+MARKS = (
+    *("ETag", "etag", "md5", "md5Hash", "content_md5", "sha256", "blob_id", "sha", "hex", "checksum", "CRC"),
+    *("mtime", "modify", "LastModified", "last_modified", "last_write_time", "modificationTime", "updated", "created"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,9 +49,11 @@ class Folder:
         """Of the files in it, sorted."""
         if not is_url(self.place):
             return sorted(path.name for path in Path(self.place).iterdir())
-        system, path = _system(self.place, self.key)
         try:
+            system, path = _system(self.place, self.key)
             found = system.ls(path, detail=False)
+        except PipelineError:
+            raise
         except Exception as error:  # each protocol has its own kinds
             raise self._gone(error) from None
         names = (str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
@@ -108,12 +120,17 @@ class File:
         return path
 
     def _fetch(self, path: Path) -> None:
-        system, root = _system(self.folder.place, self.folder.key)
-        name = quote(self.name) if self.folder.place.startswith(HTTP) else self.name
+        place, key, name = self.folder.place, self.folder.key, self.name
+        name = quote(name) if place.startswith(HTTP) else name
+        system = None
         for pause in (*PAUSES, None):
             try:
-                system.get_file(f"{root.rstrip('/')}/{name}", str(path))
+                system, root = _system(place, key)  # some connect here
+                source = f"{root.rstrip('/')}/{name}"
+                system.get_file(source, str(path))
                 return
+            except PipelineError:
+                raise
             except FileNotFoundError:
                 path.unlink(missing_ok=True)
                 self.folder.require()
@@ -121,10 +138,71 @@ class File:
             except Exception as error:
                 path.unlink(missing_ok=True)
                 _require_space(error)
+                if system and self._is_missing(system, source):
+                    return
                 if pause is None:
                     self.folder.require()
                     raise OSError(errno.EIO, one_line(error)) from None
                 time.sleep(pause)
+
+    def _is_missing(self, system, path: str) -> bool:
+        """Whether a file that could not be fetched is not there: not every protocol says so when it is asked for it.
+
+        HTTP does, and calls every failure of another question "not found".
+        """
+        if self.folder.place.startswith(HTTP):
+            return False
+        try:
+            system.info(path)
+        except FileNotFoundError:
+            self.folder.require()
+            return True
+        except Exception:  # the question failed, too
+            return False
+        return False
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies at an address: a file, or all in a folder and below it."""
+
+    files: int
+    bytes: int
+    digest: str  # SHA-256 of names, sizes and marks; it does not depend on the order in which a server lists them
+
+
+def look_at(url: str, key: str) -> Contents:
+    """Asks for the listing of every folder; no file is read. Raises PipelineError."""
+    try:
+        lines, size, unmarked = [], 0, 0
+        system, root = _system(url, key, fresh=True)
+        for name, info in tqdm(_files(system, root.rstrip("/")), desc=url, unit="file", disable=None):
+            mark = next((str(info[mark]) for mark in MARKS if info.get(mark) is not None), "")
+            size, unmarked = size + (info.get("size") or 0), unmarked + (not mark)
+            if not mark and info.get("size") is None:
+                raise PipelineError(f"{key}: {url} tells neither size nor time of {name}, so a change would go unseen")
+            lines.append(hashlib.sha256(f"{name}\0{info.get('size')}\0{mark}".encode()).digest())
+    except PipelineError:
+        raise
+    except Exception as error:
+        raise PipelineError(f"{key}: {url} cannot be listed ({one_line(error)})") from None
+    if not lines:
+        raise PipelineError(f"{key}: there is nothing at {url}")
+    if unmarked:
+        log.warning("%s: of %d of %d files only the size tells whether they change", url, unmarked, len(lines))
+    return Contents(len(lines), size, hashlib.sha256(b"".join(sorted(lines))).hexdigest())
+
+
+def _files(system, root: str) -> Iterator[tuple[str, dict]]:
+    """Name, relative to ``root``, and description of every file at or below it."""
+    system.invalidate_cache()
+    about = system.info(root)
+    if about["type"] != "directory":
+        yield "", about
+        return
+    for _, _, files in system.walk(root, detail=True, on_error="raise"):
+        for info in files.values():
+            yield str(info["name"]).removeprefix(root).lstrip("/"), info
 
 
 def folder_at(place: str | Path | Folder, key: str) -> Folder:
@@ -164,12 +242,14 @@ def local_file(place: str | Path, key: str) -> Iterator[Path]:
     if not is_url(place):
         yield Path(place)
         return
-    system, path = _system(str(place), key)
     with _scratch() as scratch:
-        fetched = scratch / (Path(path).name or "file")
         try:
+            system, path = _system(str(place), key)
+            fetched = scratch / (Path(path).name or "file")
             with system.open(path, "rb") as source, fetched.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
+        except PipelineError:
+            raise
         except Exception as error:
             _require_space(error)
             raise PipelineError(f"{key}: {place} cannot be read ({one_line(error)})") from None
@@ -196,12 +276,12 @@ def _require_space(error: Exception) -> None:
         ) from None
 
 
-def _system(url: str, key: str):
-    """fsspec's file system of a URL (kept by fsspec for the process) and the path in it."""
+def _system(url: str, key: str, fresh: bool = False):
+    """fsspec's file system of a URL (kept by fsspec for the process, but for a ``fresh`` one) and the path in it."""
     import fsspec
 
     try:
-        return fsspec.core.url_to_fs(url)
+        return fsspec.core.url_to_fs(url, **({"skip_instance_cache": True} if fresh else {}))
     except ImportError as error:
         raise PipelineError(f"{key}: {url} needs a package that is not installed ({error})") from None
     except ValueError as error:

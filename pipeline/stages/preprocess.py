@@ -14,13 +14,16 @@ def add_arguments(parser):
 
 def make_parts(stage) -> int:
     from pipeline.data.listings import read_listing
+    from pipeline.data.pointers import followed
     from pipeline.data.preprocess import make_parts
     from pipeline.data.rules import clip_rule
     from pipeline.data.storage import folder_at
 
     name = stage.args.set
     clips, spec = stage.params.clips, stage.params.clip_sets[name]
-    listing, videos = stage.inputs[0], folder_at(stage.inputs[1], f"clip_sets.{name}.videos")
+    if stage.parts.shard.number == 0:  # one of them is enough; merge looks at the end
+        _require_unchanged(stage)
+    listing, videos = followed(stage.inputs[0]), folder_at(followed(stage.inputs[1]), f"clip_sets.{name}.videos")
     is_wanted = functools.cache(stage.parts.wanted)
 
     def is_in_set(number: int) -> bool:
@@ -45,6 +48,7 @@ def merge(stage, total: int) -> None:
     from pipeline.data.preprocess import merge_parts
     from pipeline.data.rules import explain_empty
 
+    _require_unchanged(stage)
     rows, clips, reasons = merge_parts(stage.parts.finished(total), stage.outputs[0])
     rejects = sum(reasons.values())
     stage.log.info("%d rows: %d clips, %d rejects %s", rows, clips, rejects, reasons or "")
@@ -52,3 +56,10 @@ def merge(stage, total: int) -> None:
     stage.record.metrics({f"rejects_{reason}": number for reason, number in reasons.items()})
     if clips == 0:
         explain_empty(stage.args.set, stage.outputs[0], rows, reasons, Path("logs"))
+
+
+def _require_unchanged(stage) -> None:
+    from pipeline.data.pointers import require_unchanged
+
+    for place, what in zip(stage.inputs, ("listing", "videos"), strict=True):
+        require_unchanged(place, f"clip_sets.{stage.args.set}.{what}")

@@ -44,6 +44,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _data(params: Params) -> Iterator[Finding]:
+    from pipeline.data.pointers import followed, require_unchanged
     from pipeline.data.storage import exists
 
     world = Path("data/world")
@@ -52,8 +53,9 @@ def _data(params: Params) -> Iterator[Finding]:
             if world in Path(place).parents:
                 continue
             try:
-                yield Finding(exists(place, f"clip_sets.{name}"), f"clip_sets.{name}: {place}")
-            except PipelineError as error:  # a server that does not answer
+                require_unchanged(place, f"clip_sets.{name}")
+                yield Finding(exists(followed(place), f"clip_sets.{name}"), f"clip_sets.{name}: {place}")
+            except PipelineError as error:  # a server that does not answer, or has other data than a pointer says
                 yield Finding(False, str(error))
     if any(world in Path(spec.listing).parents for spec in params.clip_sets.values()):
         yield Finding(True, f"{world}: made by the pipeline itself")

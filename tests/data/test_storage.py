@@ -18,6 +18,7 @@ from pipeline.data.preprocess import take_clips
 from pipeline.data.storage import Folder, exists, folder_at, local_file
 from pipeline.data.workers import map_in_order
 from pipeline.errors import PipelineError
+from tests.helpers.ftp import FtpServer
 from tests.helpers.web import Server
 
 HEADER = ["videoid", "page_dir", "name"]
@@ -36,20 +37,31 @@ def data(tmp_path_factory, make) -> Path:
     return folder
 
 
-@pytest.fixture(params=["http", "file", "memory"])
-def address(request, data):
-    """The data behind a URL."""
+@pytest.fixture(params=["http", "file", "memory", "ftp", "zip", "zip in ftp"])
+def address(request, data, tmp_path):
+    """URL of what lies at a path of the data."""
     if request.param == "http":
         running = Server(data)
-        yield running.url
+        yield lambda path: f"{running.url}/{path}"
         running.end()
     elif request.param == "file":
-        yield f"file://{data}"
-    else:
+        yield lambda path: f"file://{data}/{path}"
+    elif request.param == "memory":
         memory = fsspec.filesystem("memory")
         memory.put(str(data), "/kept", recursive=True)
-        yield "memory://kept"
+        yield lambda path: f"memory://kept/{path}"
         memory.rm("/kept", recursive=True)
+    elif request.param == "ftp":
+        running = FtpServer(data)
+        yield lambda path: f"{running.url}/{path}"
+        running.end()
+    else:
+        (tmp_path / "zips").mkdir()
+        archive = shutil.make_archive(str(tmp_path / "zips/clips"), "zip", data)
+        running = FtpServer(tmp_path / "zips")
+        place = archive if request.param == "zip" else f"{running.url}/clips.zip"
+        yield lambda path: f"zip://{path}::{place}"
+        running.end()
 
 
 @pytest.fixture
@@ -65,11 +77,14 @@ def clips_of(listing, videos, make) -> list:
 
 
 def test_clips_from_a_url_are_those_of_the_folder(address, data, make, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path))
+    fetched = tmp_path / "fetched"
+    fetched.mkdir()
+    monkeypatch.setattr(storage.tempfile, "tempdir", str(fetched))
+    monkeypatch.setattr(storage, "PAUSES", ())  # what is missing is not asked for again
     local = clips_of(data / "listing.csv", data / "videos", make)
     assert [answer[0] if isinstance(answer, tuple) else len(answer) for answer in local] == [1, "missing", 1, "empty"]
-    assert clips_of(f"{address}/listing.csv", f"{address}/videos", make) == local
-    assert list(tmp_path.iterdir()) == []  # what was fetched is gone
+    assert clips_of(address("listing.csv"), address("videos"), make) == local
+    assert list(fetched.iterdir()) == []  # what was fetched is gone
 
 
 def test_pictures_behind_a_url_are_found_without_a_listing_of_them(tmp_path, make):
@@ -138,15 +153,20 @@ def test_server_that_fails_on_everything_is_an_error_and_no_reject(server, make,
         decode_video(Folder(f"{server.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())
 
 
-def test_server_that_has_ended_is_an_error_and_no_reject(data, make, impatient):
-    running = Server(data)
+@pytest.mark.parametrize("kind", [Server, FtpServer])
+def test_server_that_has_ended_is_an_error_and_no_reject(data, make, impatient, kind):
+    running = kind(data)
     source = Folder(f"{running.url}/videos", KEY) / "page/a.mp4"
     assert len(decode_video(source, "a", make.clip_rule())) == 1
     running.end()
-    with pytest.raises(PipelineError, match=r"clip_sets\.own\.videos: http://127.* is gone or cannot be reached"):
+    with pytest.raises(PipelineError, match=r"clip_sets\.own\.videos: \w+://127.* is gone or cannot be reached"):
         decode_video(source, "a", make.clip_rule())
     with pytest.raises(PipelineError, match="cannot be reached"):
         exists(f"{running.url}/listing.csv", KEY)
+    with pytest.raises(PipelineError, match="cannot be read"), local_file(f"{running.url}/listing.csv", KEY):
+        pass
+    with pytest.raises(PipelineError, match="cannot be reached"):
+        folder_at(f"{running.url}/videos", KEY).names()
 
 
 @pytest.mark.parametrize("how", ["removed", "empty", "file"])

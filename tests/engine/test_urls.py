@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.schema import ClipSet, read_rejects
+from tests.helpers.ftp import FtpServer
 
 ROOT = Path(__file__).resolve().parents[2]
 SET = "webvid_fixed"
@@ -82,16 +83,71 @@ def test_dead_server_is_named_and_leaves_what_there_is(remote, server):
 
 
 @pytest.mark.parametrize(("url", "words"), [
-    ("memory://clips/listing.csv", "DVC cannot record memory://"),
+    ("ftp://host/listing.csv", "pipeline pointer inputs/NAME.pointer.yaml --url ftp://host/listing.csv"),
+    ("zip://listing.csv::s3://bucket/clips.zip", "DVC cannot watch zip://"),
     ("file:///data/listing.csv", "write the path itself"),
 ])  # fmt: skip
-def test_address_that_dvc_cannot_record_is_refused_with_what_to_do(project, url, words):
+def test_address_that_dvc_cannot_watch_is_refused_with_what_to_do(project, url, words):
     params = project.path / "params.yaml"
     params.write_text(params.read_text().replace("data/world/webvid/results_2M_train.csv", url))
     message = project.run("python", "-m", "pipeline", "doctor", ok=False)
     assert f"clip_sets.{SET}.listing" in message and words in message and "Traceback" not in message
     message = project.snakemake("-n", f"clips/{SET}", ok=False)
     assert url.partition("//")[0] in message and "Traceback" not in message
+
+
+def test_pointer_stands_for_data_that_dvc_cannot_watch(project, data):
+    """Both engines see that it was renewed, and before that no result is made of data that it does not tell of."""
+    served = FtpServer(data)
+    names = {"listing": "inputs/listing.pointer.yaml", "videos": "inputs/videos.pointer.yaml"}
+    for what, path in {"listing": "listing.csv", "videos": "videos"}.items():
+        project.run("python", "-m", "pipeline", "pointer", names[what], "--url", f"{served.url}/{path}")
+        project.set(f"clip_sets.{SET}.{what}", names[what])
+    project.dvc("repro", "--single-item", STAGE)
+    clips = project.path / "clips" / SET
+    assert ClipSet(clips).ids == ["1", "2"]
+    assert [(row["id"], row["reason"]) for row in read_rejects(clips)] == [("3", "missing")]
+    assert project.planned_by_dvc(STAGE) == project.planned(f"clips/{SET}") == set()
+    assert f"path: {names['videos']}" in (project.path / "dvc.lock").read_text()
+
+    write_video(data / "videos/page/3.mp4", 3)
+    project.set("clips.seed", 1)
+    message = project.snakemake(f"clips/{SET}", ok=False)
+    assert f"clip_sets.{SET}.videos: what lies at {served.url}/videos is not what" in message
+    assert f"python -m pipeline pointer {project.path / names['videos']}" in message
+    assert "is not what inputs/videos" in project.run("python", "-m", "pipeline", "doctor", ok=False)
+    project.run("python", "-m", "pipeline", "pointer", *names.values())
+    project.set("clips.seed", 0)
+    assert project.planned_by_dvc(STAGE) == project.planned(f"clips/{SET}") == {STAGE}
+    project.snakemake(f"clips/{SET}")
+    assert ClipSet(clips).ids == ["1", "2", "3"] and read_rejects(clips) == []
+    assert project.planned_by_dvc(STAGE) == project.planned(f"clips/{SET}") == set()
+    served.end()
+    message = project.run("python", "-m", "pipeline", "preprocess", "--set", SET, ok=False)
+    assert f"clip_sets.{SET}.listing: {served.url}/listing.csv cannot be listed" in message and "Trace" not in message
+    assert ClipSet(clips).ids == ["1", "2", "3"]
+
+
+def test_data_behind_a_pointer_that_changes_while_it_is_read_gives_no_result(project, data):
+    served = FtpServer(data)
+    pointer = project.path / "inputs/videos.pointer.yaml"
+    project.run("python", "-m", "pipeline", "pointer", str(pointer), "--url", f"{served.url}/videos")
+    project.set(f"clip_sets.{SET}.listing", str(data / "listing.csv"))
+    project.set(f"clip_sets.{SET}.videos", "inputs/videos.pointer.yaml")
+    decode = project.path / "pipeline/data/decode.py"
+    whole = decode.read_text()
+    decode.write_text(
+        whole.replace(
+            "    with opened(source) as path:\n        return _clips_of",
+            f"    if id == '2':\n        open({str(data / 'videos/page/3.mp4')!r}, 'w').close()\n"
+            "    with opened(source) as path:\n        return _clips_of",
+        )
+    )
+    assert decode.read_text() != whole
+    message = project.run("python", "-m", "pipeline", "preprocess", "--set", SET, ok=False)
+    assert f"clip_sets.{SET}.videos: what lies at {served.url}/videos is not what" in message
+    assert not (project.path / "clips" / SET).exists()
+    served.end()
 
 
 def test_folder_that_vanishes_half_way_is_an_error_and_the_next_run_goes_on(project, data, tmp_path):
