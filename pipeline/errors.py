@@ -12,6 +12,10 @@ class PipelineError(Exception):
     """A problem with input, parameters or state that the user can mend; shown without a traceback."""
 
 
+class DataChanged(PipelineError):
+    """Data that a job reads is not what its inputs say: what it has made may be of both."""
+
+
 def one_line(error: Exception) -> str:
     """What an error of a library says, in one line without number or path."""
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__

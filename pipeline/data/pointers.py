@@ -6,20 +6,21 @@ lies there then, so that no result is recorded for data of which it was not made
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from pipeline.data.storage import look_at
-from pipeline.errors import PipelineError, one_line
+from pipeline.errors import DataChanged, PipelineError, one_line
 from pipeline.params.base import Group, Positive, Sha256
-from pipeline.urls import POINTER, is_pointer
+from pipeline.urls import POINTER, is_pointer, without_secret
 
 HEAD = "# Stands for data behind an address that DVC cannot watch; written by `python -m pipeline pointer`.\n"
 
 
 class Pointer(Group):
-    url: str
+    url: Annotated[str, AfterValidator(without_secret)]
     files: Positive
     bytes: int = Field(ge=0)
     digest: Sha256  # of names, sizes and what marks their content
@@ -27,6 +28,10 @@ class Pointer(Group):
 
 def pointer_to(url: str, key: str) -> Pointer:
     """What lies at an address now. Raises PipelineError, which names ``key``, where nothing does."""
+    try:
+        without_secret(url)
+    except ValueError as error:
+        raise PipelineError(f"{key}: {error}") from None
     return Pointer(url=url, **asdict(look_at(url, key)))
 
 
@@ -38,9 +43,12 @@ def read_pointer(path: Path | str) -> Pointer:
     except FileNotFoundError:
         raise PipelineError(f"{path} does not exist; `python -m pipeline pointer {path} --url URL` writes it") from None
     except (OSError, UnicodeDecodeError, YAMLError, TypeError, ValidationError) as error:
+        why = one_line(error)
+        if isinstance(error, ValidationError):  # whose text has the values, too
+            first = error.errors()[0]
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
         raise PipelineError(
-            f"{path} is no pointer file ({one_line(error)}); "
-            f"`python -m pipeline pointer {path} --url URL` writes it anew"
+            f"{path} is no pointer file ({why}); `python -m pipeline pointer {path} --url URL` writes it anew"
         ) from None
 
 
@@ -50,9 +58,11 @@ def write_pointer(path: Path, pointer: Pointer) -> None:
         raise PipelineError(f"{path}: a pointer's name ends with {POINTER}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
+        temporary = path.with_name(f".{path.name}.partial")
+        with temporary.open("w") as file:
             file.write(HEAD)
             YAML().dump(pointer.model_dump(), file)
+        temporary.replace(path)
     except OSError as error:
         raise PipelineError(f"{path} cannot be written ({one_line(error)})") from None
 
@@ -63,7 +73,7 @@ def followed(place: Path | str) -> Path | str:
 
 
 def require_unchanged(place: Path | str, key: str) -> None:
-    """Raise PipelineError where a pointer's data is not what it says; other places DVC watches.
+    """Raise DataChanged where a pointer's data is not what it says; other places DVC watches.
 
     Asks for the listing of every folder behind it.
     """
@@ -72,7 +82,7 @@ def require_unchanged(place: Path | str, key: str) -> None:
     said = read_pointer(place)
     now = pointer_to(said.url, key)
     if now != said:
-        raise PipelineError(
+        raise DataChanged(
             f"{key}: what lies at {said.url} is not what {place} says ({said.files} files of {said.bytes} bytes then, "
             f"{now.files} of {now.bytes} now); `python -m pipeline pointer {place}` takes it as it is now, and the "
             f"next run makes again what rests on it"

@@ -5,6 +5,7 @@ does not answer is an error of its own; without that, every file of it would cou
 """
 
 import errno
+import ftplib
 import hashlib
 import logging
 import os
@@ -24,11 +25,12 @@ from pipeline.urls import is_url
 
 log = logging.getLogger(__name__)
 PAUSES = (0.5, 2.0, 8.0)  # seconds before a fetch that failed is tried again
-HTTP = ("http://", "https://")
+ARCHIVES = ("zip", "tar", "libarchive")
 # What file systems say of a file's content, the surest first; without any of these its size stands for it.
 MARKS = (
-    *("ETag", "etag", "md5", "md5Hash", "content_md5", "sha256", "blob_id", "sha", "hex", "checksum", "CRC"),
-    *("mtime", "modify", "LastModified", "last_modified", "last_write_time", "modificationTime", "updated", "created"),
+    *("md5", "md5Hash", "content_md5", "Content-MD5", "Digest", "ETag", "etag", "sha256", "blob_id", "sha", "hex"),
+    *("checksum", "mtime", "modify", "LastModified", "last_modified", "Last-Modified", "modified", "last_write_time"),
+    *("modificationTime", "updated", "created"),
 )
 
 
@@ -57,7 +59,7 @@ class Folder:
         except Exception as error:  # each protocol has its own kinds
             raise self._gone(error) from None
         names = (str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
-        return sorted(unquote(name) if self.place.startswith(HTTP) else name for name in names)
+        return sorted(unquote(name) if _is_http(self.place) else name for name in names)
 
     def require(self) -> None:
         """Raise PipelineError where the folder is not there, or does not answer."""
@@ -77,12 +79,15 @@ class Folder:
         raise self._gone(OSError(errno.ENOENT, "it is empty; is its disk mounted?"))
 
     def _require_remote(self) -> None:
+        """A folder without entries counts as gone here, too; an archive or a web server's page has none to ask for."""
         try:
-            there = _look(self.place, self.key)
+            if not _look(self.place, self.key):
+                raise FileNotFoundError("there is nothing")
+            system, path = _system(self.place, self.key)
+            if not (_around(self.place) or _is_http(self.place) or system.ls(path, detail=False)):
+                raise FileNotFoundError("it is empty")
         except Exception as error:
             raise self._gone(error) from None
-        if not there:
-            raise self._gone(FileNotFoundError("there is nothing"))
 
     def _gone(self, error: Exception) -> PipelineError:
         return PipelineError(
@@ -121,8 +126,7 @@ class File:
 
     def _fetch(self, path: Path) -> None:
         place, key, name = self.folder.place, self.folder.key, self.name
-        name = quote(name) if place.startswith(HTTP) else name
-        system = None
+        name = quote(name) if _is_http(place) else name
         for pause in (*PAUSES, None):
             try:
                 system, root = _system(place, key)  # some connect here
@@ -131,35 +135,17 @@ class File:
                 return
             except PipelineError:
                 raise
-            except FileNotFoundError:
-                path.unlink(missing_ok=True)
-                self.folder.require()
-                return
             except Exception as error:
                 path.unlink(missing_ok=True)
                 _require_space(error)
-                if system and self._is_missing(system, source):
+                if isinstance(error, FileNotFoundError) or _is_missing_on_ftp(error, system, source):
+                    self.folder.require()
                     return
+                _forget(place)  # its connection may be dead
                 if pause is None:
                     self.folder.require()
                     raise OSError(errno.EIO, one_line(error)) from None
                 time.sleep(pause)
-
-    def _is_missing(self, system, path: str) -> bool:
-        """Whether a file that could not be fetched is not there: not every protocol says so when it is asked for it.
-
-        HTTP does, and calls every failure of another question "not found".
-        """
-        if self.folder.place.startswith(HTTP):
-            return False
-        try:
-            system.info(path)
-        except FileNotFoundError:
-            self.folder.require()
-            return True
-        except Exception:  # the question failed, too
-            return False
-        return False
 
 
 @dataclass(frozen=True)
@@ -172,15 +158,25 @@ class Contents:
 
 
 def look_at(url: str, key: str) -> Contents:
-    """Asks for the listing of every folder; no file is read. Raises PipelineError."""
+    """Asks for the listing of every folder; no file is read. Of a place in an archive, the archive counts as a whole.
+
+    Raises PipelineError where there is nothing, or a change of it could not be told.
+    """
+    lines, size, unmarked = [], 0, 0
+    address = _around(url) or url
+    _forget(address)
     try:
-        lines, size, unmarked = [], 0, 0
-        system, root = _system(url, key, fresh=True)
-        for name, info in tqdm(_files(system, root.rstrip("/")), desc=url, unit="file", disable=None):
-            mark = next((str(info[mark]) for mark in MARKS if info.get(mark) is not None), "")
+        system, root = _system(address, key)
+        for name, info in tqdm(_files(system, root.rstrip("/") or root), desc=address, unit="file", disable=None):
+            mark = _mark(info)
             size, unmarked = size + (info.get("size") or 0), unmarked + (not mark)
             if not mark and info.get("size") is None:
                 raise PipelineError(f"{key}: {url} tells neither size nor time of {name}, so a change would go unseen")
+            if info.get("mimetype") == "text/html":
+                raise PipelineError(
+                    f"{key}: {url} is a page of a web server, which tells nothing of the files it names; write the "
+                    f"address itself into params.yaml"
+                )
             lines.append(hashlib.sha256(f"{name}\0{info.get('size')}\0{mark}".encode()).digest())
     except PipelineError:
         raise
@@ -193,9 +189,13 @@ def look_at(url: str, key: str) -> Contents:
     return Contents(len(lines), size, hashlib.sha256(b"".join(sorted(lines))).hexdigest())
 
 
+def _mark(info: dict) -> str:
+    """Of a file's content; empty where there is none, or one that ages, as the time in an old FTP server's listing."""
+    return "" if "unix.mode" in info else next((str(info[mark]) for mark in MARKS if info.get(mark) is not None), "")
+
+
 def _files(system, root: str) -> Iterator[tuple[str, dict]]:
     """Name, relative to ``root``, and description of every file at or below it."""
-    system.invalidate_cache()
     about = system.info(root)
     if about["type"] != "directory":
         yield "", about
@@ -225,12 +225,19 @@ def exists(place: str | Path, key: str) -> bool:
 def _look(url: str, key: str) -> bool:
     """Whether something is there now; raises the protocol's own error where its server does not answer."""
     system, path = _system(url, key)
-    system.invalidate_cache()
+    if archive := _around(url):
+        if not _look(archive, key):
+            return False
+    elif system.cachable:
+        system.invalidate_cache()
+    else:  # fsspec, too, connects anew for such a protocol
+        _forget(url)
+        system, path = _system(url, key)
     try:
         system.info(path)
     except FileNotFoundError as error:
         cause = error.__cause__  # for HTTP fsspec says "not found" of every failure
-        if url.startswith(HTTP) and cause is not None and not 400 <= getattr(cause, "status", 0) < 500:
+        if _is_http(url) and cause is not None and not 400 <= getattr(cause, "status", 0) < 500:
             raise cause from None
         return False
     return True
@@ -276,13 +283,48 @@ def _require_space(error: Exception) -> None:
         ) from None
 
 
-def _system(url: str, key: str, fresh: bool = False):
-    """fsspec's file system of a URL (kept by fsspec for the process, but for a ``fresh`` one) and the path in it."""
+_systems: dict[str, tuple] = {}
+
+
+def _system(url: str, key: str):
+    """fsspec's file system of a URL, kept for the process until it is forgotten, and the path in it."""
     import fsspec
 
+    if url not in _systems:
+        try:
+            _systems[url] = fsspec.core.url_to_fs(url, skip_instance_cache=True)
+        except ImportError as error:
+            raise PipelineError(f"{key}: {url} needs a package that is not installed ({error})") from None
+        except ValueError as error:
+            raise PipelineError(f"{key}: {url} is no address that fsspec knows ({error})") from None
+    return _systems[url]
+
+
+def _forget(url: str) -> None:
+    """Connect anew the next time, and look at what is there then."""
+    _systems.pop(url, None)
+
+
+def _around(url: str) -> str | None:
+    """The address of the archive that a place lies in; None where it lies in none."""
+    protocol, _, rest = url.partition("://")
+    return rest.partition("::")[2] or None if protocol in ARCHIVES else None
+
+
+def _is_http(url: str) -> bool:
+    """Also behind a cache."""
+    return not _around(url) and url.rpartition("::")[2].startswith(("http://", "https://"))
+
+
+def _is_missing_on_ftp(error: Exception, system, path: str) -> bool:
+    """FTP has no error of its own for that: 550 may be a refusal, too, of a file that its folder names."""
+    if not (isinstance(error, ftplib.error_perm) and str(error).startswith("550")):
+        return False
     try:
-        return fsspec.core.url_to_fs(url, **({"skip_instance_cache": True} if fresh else {}))
-    except ImportError as error:
-        raise PipelineError(f"{key}: {url} needs a package that is not installed ({error})") from None
-    except ValueError as error:
-        raise PipelineError(f"{key}: {url} is no address that fsspec knows ({error})") from None
+        system.invalidate_cache()
+        system.info(path)
+    except FileNotFoundError:
+        return True
+    except Exception:  # asked again by the next attempt
+        return False
+    return False

@@ -9,7 +9,7 @@ from pipeline.engine.outputs import set_aside
 from pipeline.engine.parts import WHOLE, Parts, Shard
 from pipeline.engine.processes import try_lock
 from pipeline.engine.receipts import input_hashes, lock_file
-from pipeline.errors import PipelineError, one_line
+from pipeline.errors import DataChanged, PipelineError, one_line
 from pipeline.params.declared import declared_values
 from pipeline.params.file import load_params
 from pipeline.tracking import RunKey
@@ -35,6 +35,10 @@ def watched(
     mark.touch()
     try:
         yield
+    except DataChanged as error:
+        aside = _set_aside(mark, parts, all_parts=joins)
+        mark.unlink(missing_ok=True)
+        raise PipelineError(f"{error}. {_where(ledger, aside)}" if aside.exists() else str(error)) from None
     except BaseException as error:
         with contextlib.suppress(OSError):  # what cannot be looked at now is not the trouble; the mark stays
             if edited := _look(ledger, entry, key, told)[0]:
@@ -130,12 +134,16 @@ def _look_after_the_killed(ledger: Ledger, entry: StageEntry, parts: Parts, own:
         )
 
 
-def _set_aside(mark: Path, parts: Parts) -> Path:
-    """What the attempt of a mark made: a shard its parts, a whole job all, one that joins all but the parts."""
+def _set_aside(mark: Path, parts: Parts, all_parts: bool = False) -> Path:
+    """What the attempt of a mark made: a shard its parts, a whole job all, one that joins all but the parts.
+
+    ``all_parts``: those, too, that the shards before it made.
+    """
     state, name = mark.parent, mark.name.removeprefix("begun.")
     others = [path for path in state.iterdir() if not path.name.startswith("begun.") and path != parts.folder]
     if name == JOIN:
-        return set_aside(state, others)
+        made = sorted(parts.folder.glob("[0-9]*")) if all_parts else []
+        return set_aside(state, [*made, *others])
     own = Parts(parts.folder, Shard.parse(name)).own()
     return set_aside(state, [*own, *others] if name == str(WHOLE) else own)
 

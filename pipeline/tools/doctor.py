@@ -49,12 +49,13 @@ def _data(params: Params) -> Iterator[Finding]:
 
     world = Path("data/world")
     for name, spec in params.clip_sets.items():
-        for place in (spec.listing, spec.videos):
+        for what in ("listing", "videos"):
+            place, key = getattr(spec, what), f"clip_sets.{name}.{what}"
             if world in Path(place).parents:
                 continue
             try:
-                require_unchanged(place, f"clip_sets.{name}")
-                yield Finding(exists(followed(place), f"clip_sets.{name}"), f"clip_sets.{name}: {place}")
+                require_unchanged(place, key)
+                yield Finding(exists(followed(place), key), f"{key}: {place}")
             except PipelineError as error:  # a server that does not answer, or has other data than a pointer says
                 yield Finding(False, str(error))
     if any(world in Path(spec.listing).parents for spec in params.clip_sets.values()):

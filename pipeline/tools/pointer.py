@@ -1,7 +1,6 @@
 """Write or renew pointer files, which stand in params.yaml for data behind addresses that DVC cannot watch."""
 
 import argparse
-import re
 from pathlib import Path
 
 from pipeline.data.pointers import pointer_to, read_pointer, write_pointer
@@ -26,9 +25,6 @@ def run(arguments: list[str]) -> int:
         raise PipelineError(f"--url takes one FILE, found {len(args.files)}")
     if args.url and not is_url(args.url):
         raise PipelineError(f"--url: {args.url!r} is no URL; params.yaml takes paths as they are")
-    if args.url and re.search(r"://[^/@]*:[^/@]*@", args.url):
-        raise PipelineError("--url holds a password, which would go into a file for git; fsspec takes it from "
-                            "~/.config/fsspec or an FSSPEC_… variable (docs/data.md)")  # fmt: skip
     for path in args.files:
         if not is_pointer(path):
             raise PipelineError(f"{path}: a pointer's name ends with {POINTER}")

@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import tarfile
+import zipfile
 from pathlib import Path
 
-import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,9 @@ import pipeline.__main__ as command_line
 from pipeline.data import storage
 from pipeline.data.pointers import followed, pointer_to, read_pointer, require_unchanged, write_pointer
 from pipeline.errors import PipelineError
+from pipeline.urls import without_secret
 from tests.helpers.ftp import FtpServer
+from tests.helpers.web import Server
 
 KEY = "clip_sets.own.videos"
 NAMES = ["a.bin", "deep/er/b.bin", "deep/c d.bin"]
@@ -90,18 +93,51 @@ def test_every_change_is_told_until_the_pointer_is_renewed(pointer, data, change
     require_unchanged(pointer, KEY)
 
 
-@pytest.mark.parametrize("where", ["the same process", "a new one"])
-def test_archive_that_is_exchanged_is_another(data, tmp_path, where):
-    """fsspec keeps the table of contents of an archive for the process."""
-    url = f"zip://::{shutil.make_archive(str(tmp_path / 'clips'), 'zip', data)}"
+def pack(folder: Path, archive: Path, kind: str) -> None:
+    """All members of one time: only the archive itself tells."""
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as file:
+            for name in NAMES:
+                file.writestr(zipfile.ZipInfo(name), (folder / name).read_bytes())
+    else:
+        with tarfile.open(archive, "w") as file:
+            for name in NAMES:
+                file.add(folder / name, name, filter=lambda info: info.replace(mtime=0, deep=False))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("where", ["local", "ftp"])
+def test_archive_counts_as_a_whole(data, tmp_path, kind, where):
+    served = FtpServer(tmp_path)
+    archive = tmp_path / f"clips.{kind}"
+    url = f"{kind}://deep::{archive if where == 'local' else f'{served.url}/{archive.name}'}"
+    pack(data, archive, kind)
+    os.utime(archive, (1e9, 1e9))
     before = pointer_to(url, KEY)
-    assert (before.files, before.bytes) == (3, 6)
+    assert (before.files, before.bytes) == (1, archive.stat().st_size)
+    assert pointer_to(url, KEY) == before
     (data / NAMES[0]).write_bytes(b"y")
-    shutil.make_archive(str(tmp_path / "clips"), "zip", data)
-    if where == "a new one":
-        fsspec.get_filesystem_class("zip").clear_instance_cache()
+    pack(data, archive, kind)
     after = pointer_to(url, KEY)
-    assert (after.files, after.bytes) == (3, 6) and after.digest != before.digest
+    assert after.bytes == before.bytes and after.digest != before.digest
+    served.end()
+
+
+def test_root_of_a_server_is_its_root_and_not_this_folder(data, tmp_path):
+    served = FtpServer(data)
+    assert pointer_to(f"{served.url}/", KEY).files == pointer_to(served.url, KEY).files == 3
+    served.end()
+
+
+def test_page_of_a_web_server_cannot_be_compared(data):
+    served = Server(data.parent)
+    with pytest.raises(PipelineError, match="is a page of a web server"):
+        pointer_to(f"{served.url}/data/", KEY)
+    before = pointer_to(f"{served.url}/data/a.bin", KEY)
+    edit(data)
+    after = pointer_to(f"{served.url}/data/a.bin", KEY)
+    assert after.bytes == before.bytes and after.digest != before.digest
+    served.end()
 
 
 def test_single_file_is_a_listing(url):
@@ -115,9 +151,6 @@ class Listed:
     def __init__(self, files: list[dict]):
         self.files = files
 
-    def invalidate_cache(self):
-        pass
-
     def info(self, path):
         return {"type": "directory"}
 
@@ -127,8 +160,17 @@ class Listed:
 
     def look_at(self) -> storage.Contents:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(storage, "_system", lambda *_, **__: (self, "root"))
+            patch.setattr(storage, "_system", lambda *_: (self, "root"))
             return storage.look_at("some://root", KEY)
+
+
+def test_time_that_an_old_server_prints_does_not_count(caplog):
+    """`ls -l` prints the hour of a young file and the year of an old one."""
+    young, old = (
+        {"name": "x", "size": 4, "modify": time, "unix.mode": "-rw-r--r--"} for time in ("Jun 09 14:40", "Jun 09 2026")
+    )
+    assert Listed([young]).look_at() == Listed([old]).look_at()
+    assert "only the size tells" in caplog.text
 
 
 SIX = [{"name": str(k), "size": k, "mtime": 10 * k} for k in range(6)]
@@ -183,8 +225,35 @@ def test_missing_pointer_says_how_to_write_it(tmp_path, capsys):
     (["a.pointer.yaml", "--url", "nosuch://x"], "no address that fsspec knows"),
     (["a.pointer.yaml", "--url", "ftp://me:secret@h/x"], "holds a password"),
     (["a.pointer.yaml", "--url", "zip://x::ftp://me:secret@h/x"], "holds a password"),
+    (["a.pointer.yaml", "--url", "https://h/x.zip?v=1&X-Amz-Signature=ab"], "holds a password or token"),
 ])  # fmt: skip
 def test_wrong_command_says_what_is_wrong(tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
     assert command_line.main(["pointer", *arguments]) == 1
     assert words in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["github://org:repo@main/videos", "git://repo:main@videos", "ftp://me@host/x", "s3://b/x?v=1"]
+)
+def test_commit_or_user_is_no_password(url):
+    assert without_secret(url) == url
+
+
+def test_password_in_a_pointer_is_refused_wherever_it_came_from(pointer):
+    pointer.write_text(pointer.read_text().replace("ftp://", "ftp://me:secret@"))
+    with pytest.raises(PipelineError, match="holds a password") as error:
+        followed(pointer)
+    assert "secret" not in str(error.value)
+
+
+def test_pointer_is_written_whole_or_not_at_all(pointer, url, monkeypatch):
+    before = pointer.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ruamel.yaml.YAML.dump", full)
+    with pytest.raises(PipelineError, match=f"{pointer} cannot be written"):
+        write_pointer(pointer, pointer_to(url, KEY))
+    assert pointer.read_bytes() == before

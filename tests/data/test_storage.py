@@ -169,6 +169,48 @@ def test_server_that_has_ended_is_an_error_and_no_reject(data, make, impatient, 
         folder_at(f"{running.url}/videos", KEY).names()
 
 
+@pytest.fixture
+def ftp(data, tmp_path):
+    """The data behind FTP, in a folder that a test may change; what goes wrong there is ``ftp.fails``."""
+    shutil.copytree(data, tmp_path / "served")
+    running = FtpServer(tmp_path / "served")
+    running.folder = tmp_path / "served"
+    yield running
+    running.end()
+
+
+def test_ftp_folder_that_is_left_empty_is_gone(ftp, make, impatient):
+    folder = folder_at(f"{ftp.url}/videos", KEY)
+    assert len(decode_video(folder / "page/a.mp4", "a", make.clip_rule())) == 1
+    shutil.rmtree(ftp.folder / "videos/page")
+    with pytest.raises(PipelineError, match=r"clip_sets\.own\.videos: ftp://.* is gone .*it is empty"):
+        decode_video(folder / "page/a.mp4", "a", make.clip_rule())
+
+
+def test_ftp_that_fails_for_a_moment_is_asked_again_and_no_file_counts_as_missing(ftp, make, impatient):
+    """fsspec's FTP takes a folder that cannot be listed just now for an empty one."""
+    folder = folder_at(f"{ftp.url}/videos", KEY)
+    ftp.failures = 3
+    assert len(decode_video(folder / "page/a.mp4", "a", make.clip_rule())) == 1 and ftp.failures == 0
+    ftp.failures = 1000
+    with pytest.raises(PipelineError, match=r"clip_sets\.own\.videos: ftp://.* is gone"):
+        decode_video(folder / "page/a.mp4", "a", make.clip_rule())
+
+
+def test_file_that_ftp_refuses_is_unreadable_and_not_missing(ftp, make, impatient, data):
+    ftp.refused = {"a.mp4"}
+    with pytest.raises(Reject) as reject:
+        decode_video(folder_at(f"{ftp.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())
+    assert reject.value.reason == "unreadable" and "550" in str(reject.value)
+
+
+def test_connection_that_the_server_has_ended_is_made_anew(ftp, make, impatient):
+    folder = folder_at(f"{ftp.url}/videos", KEY)
+    assert len(decode_video(folder / "page/a.mp4", "a", make.clip_rule())) == 1
+    ftp.disconnect()
+    assert len(decode_video(folder / "page/b c.mp4", "b", make.clip_rule())) == 1
+
+
 @pytest.mark.parametrize("how", ["removed", "empty", "file"])
 def test_folder_that_vanishes_is_an_error_and_no_reject(tmp_path, data, make, how):
     """An empty folder is what stays where a disk was mounted."""
@@ -222,7 +264,7 @@ def test_full_disk_of_this_machine_is_an_error_and_no_reject(server, make, monke
     def full(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(fsspec.core.url_to_fs(server.url)[0], "get_file", full)  # fsspec keeps one for the process
+    monkeypatch.setattr(storage._system(f"{server.url}/videos", KEY)[0], "get_file", full)
     with pytest.raises(PipelineError, match=r"no space left in .*TMPDIR"):
         decode_video(Folder(f"{server.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())
 

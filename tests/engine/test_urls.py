@@ -83,7 +83,7 @@ def test_dead_server_is_named_and_leaves_what_there_is(remote, server):
 
 
 @pytest.mark.parametrize(("url", "words"), [
-    ("ftp://host/listing.csv", "pipeline pointer inputs/NAME.pointer.yaml --url ftp://host/listing.csv"),
+    ("ftp://host/listing.csv", "pipeline pointer inputs/NAME.pointer.yaml --url URL"),
     ("zip://listing.csv::s3://bucket/clips.zip", "DVC cannot watch zip://"),
     ("file:///data/listing.csv", "write the path itself"),
 ])  # fmt: skip
@@ -128,25 +128,35 @@ def test_pointer_stands_for_data_that_dvc_cannot_watch(project, data):
     assert ClipSet(clips).ids == ["1", "2", "3"]
 
 
-def test_data_behind_a_pointer_that_changes_while_it_is_read_gives_no_result(project, data):
+@pytest.mark.parametrize("shards", [1, 2])
+def test_data_behind_a_pointer_that_changes_while_it_is_read_leaves_nothing(project, data, tmp_path, shards):
+    """A row that counts as missing then must not stay so when the file is there again."""
     served = FtpServer(data)
+    video = data / "videos/page/3.mp4"
+    write_video(video, 3)
     pointer = project.path / "inputs/videos.pointer.yaml"
     project.run("python", "-m", "pipeline", "pointer", str(pointer), "--url", f"{served.url}/videos")
     project.set(f"clip_sets.{SET}.listing", str(data / "listing.csv"))
     project.set(f"clip_sets.{SET}.videos", "inputs/videos.pointer.yaml")
-    decode = project.path / "pipeline/data/decode.py"
-    whole = decode.read_text()
+    if shards > 1:
+        project.set("runtime.shards.preprocess", shards)
+    project.set("runtime.workers", 1)
+    project.set("clips.rows_per_part", 1)
+    decode, away = project.path / "pipeline/data/decode.py", tmp_path / "3.mp4"
     decode.write_text(
-        whole.replace(
+        decode.read_text().replace(
             "    with opened(source) as path:\n        return _clips_of",
-            f"    if id == '2':\n        open({str(data / 'videos/page/3.mp4')!r}, 'w').close()\n"
+            f"    import os\n    if id == '1' and not os.path.exists({str(away)!r}):\n"
+            f"        os.rename({str(video)!r}, {str(away)!r})\n"
             "    with opened(source) as path:\n        return _clips_of",
         )
     )
-    assert decode.read_text() != whole
-    message = project.run("python", "-m", "pipeline", "preprocess", "--set", SET, ok=False)
+    message = project.snakemake(f"clips/{SET}", ok=False)
     assert f"clip_sets.{SET}.videos: what lies at {served.url}/videos is not what" in message
-    assert not (project.path / "clips" / SET).exists()
+    assert "What it made may be of both" in message and not (project.path / "clips" / SET).exists()
+    shutil.copy2(away, video)
+    project.snakemake(f"clips/{SET}")
+    assert ClipSet(project.path / "clips" / SET).ids == ["1", "2", "3"]
     served.end()
 
 

@@ -32,8 +32,8 @@ def test_paper_names_every_file_that_is_missing_and_the_memory_it_takes(folder, 
     (folder / "data/webvid/videos").mkdir(parents=True)
     assert command_line.main(["doctor"]) == 1
     said = capsys.readouterr().out
-    assert "ok      clip_sets.webvid_strided: data/webvid/videos" in said
-    assert "MISSING clip_sets.webvid_strided: data/webvid/results_2M_train.csv" in said
+    assert "ok      clip_sets.webvid_strided.videos: data/webvid/videos" in said
+    assert "MISSING clip_sets.webvid_strided.listing: data/webvid/results_2M_train.csv" in said
     assert "MISSING detectors.fvd.weights: released/i3d_pretrained_400.pt does not exist" in said
     assert "dynamicrafter: 1,487.6 million parameters" in said  # 1,438,854,980 + 48,787,456 in the official manifest
     assert "videocrafter1: 1,487.4 million parameters" in said
