@@ -11,6 +11,7 @@ ffmpeg doing our job (seek, decode, scale by area, crop, JPEG files; the start o
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -110,11 +111,20 @@ def by_released_way(path: Path, numbers: list[int], rule: ClipRule):
     return (video / 255 - 0.5) * 2
 
 
-def by_ffmpeg(path: Path, place: dict, rate: float, rule: ClipRule, folder: Path) -> float:
-    """CPU seconds of its process."""
+def shown_at(path: Path, number: int) -> float:
+    """Seconds, between a frame and the one before it: frames need not be equally far apart."""
+    import av
+
+    with av.open(str(path)) as file:
+        stream = file.streams.best("video")
+        times = sorted(packet.pts for packet in file.demux(stream) if packet.pts is not None)
+        return float((times[number] + times[max(number - 1, 0)]) / 2 - times[0]) * float(stream.time_base)
+
+
+def by_ffmpeg(path: Path, start: float, stride: int, rule: ClipRule, folder: Path) -> float:
+    """CPU seconds of its process; ``start`` in seconds."""
     cover = f"scale={rule.width}:{rule.height}:force_original_aspect_ratio=increase:flags=area"
-    filters = f"select='not(mod(n,{place['stride']}))',{cover},crop={rule.width}:{rule.height}"
-    start = max(place["start"] - 0.5, 0) / rate  # between two frames: the later one comes first
+    filters = f"select='not(mod(n,{stride}))',{cover},crop={rule.width}:{rule.height}"
     command = [
         "ffmpeg", "-v", "error", "-nostdin", "-y", "-threads", "1", "-ss", f"{start:.6f}", "-i", str(path),
         "-an", "-sn", "-vf", filters, "-filter_threads", "1", "-vsync", "0", "-frames:v", str(rule.frames),
@@ -163,13 +173,13 @@ class Measured:
             (clip,) = answer
             ours += spent(lambda: writer.add(clip))
         numbers = [clip["start_frame"] + clip["stride"] * k for k in range(rule.frames)]
-        place = {"start": clip["start_frame"], "stride": clip["stride"]}
         self.seconds["ours"].append(ours)
         decoded = []
         self.seconds["decord alone"].append(spent(lambda: decoded.append(by_decord(path, numbers))))
         self.seconds["released way"].append(spent(lambda: by_released_way(path, numbers, rule)))
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            self.seconds["ffmpeg"].append(by_ffmpeg(path, place, clip["native_fps"], rule, Path(folder)))
+            start = shown_at(path, clip["start_frame"])
+            self.seconds["ffmpeg"].append(by_ffmpeg(path, start, clip["stride"], rule, Path(folder)))
         wanted = decode.resize_and_crop(decoded[0], rule.height, rule.width)
         self.psnr.append(psnr(clip["frames"], wanted))
         self.jpeg_bytes += sum(map(len, clip["frames"]))
@@ -248,4 +258,6 @@ if __name__ == "__main__":
     parser.add_argument("--made", type=Path, help="folder that keeps the made videos")
     parser.add_argument("--count", type=int, default=500, help="made videos (default 500)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that make them")
+    if shutil.which("ffmpeg") is None:
+        parser.error("ffmpeg is not installed (Debian: apt-get install ffmpeg)")
     main(parser.parse_args())
