@@ -24,7 +24,7 @@ from pipeline.engine import edits, outputs, receipts
 from pipeline.engine.costs import note_cost, peak_memory_mb, shard_costs
 from pipeline.engine.journal import note
 from pipeline.engine.ledger import Ledger, StageEntry
-from pipeline.engine.parts import WHOLE, Parts, Shard, remove
+from pipeline.engine.parts import WHOLE, Parts, Shard, parts_of, remove
 from pipeline.engine.processes import die_with_parent, wait_for_lock
 from pipeline.errors import PipelineError, full_disk_explained
 from pipeline.params.declared import Declared
@@ -126,7 +126,7 @@ class Job:
             inputs=[path if is_url(path) else root / path for path in entry.inputs],
             outputs=stagings,
             state_dir=state,
-            parts=Parts(state / "parts", shard),
+            parts=parts_of(state, shard),
             record=record,
         )
 

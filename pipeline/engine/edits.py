@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.engine.ledger import Ledger, StageEntry
 from pipeline.engine.outputs import set_aside
-from pipeline.engine.parts import WHOLE, Parts, Shard
+from pipeline.engine.parts import ANEW, WHOLE, Parts, Shard, begin_anew
 from pipeline.engine.processes import try_lock
 from pipeline.engine.receipts import input_hashes, lock_file
 from pipeline.errors import DataChanged, PipelineError, one_line
@@ -36,9 +36,9 @@ def watched(
     try:
         yield
     except DataChanged as error:
-        aside = _set_aside(mark, parts, all_parts=joins)
+        begin_anew(state)
         mark.unlink(missing_ok=True)
-        raise PipelineError(f"{error}. {_where(ledger, aside)}" if aside.exists() else str(error)) from None
+        raise PipelineError(f"{error}. No part that was made before counts any more") from None
     except BaseException as error:
         with contextlib.suppress(OSError):  # what cannot be looked at now is not the trouble; the mark stays
             if edited := _look(ledger, entry, key, told)[0]:
@@ -134,16 +134,13 @@ def _look_after_the_killed(ledger: Ledger, entry: StageEntry, parts: Parts, own:
         )
 
 
-def _set_aside(mark: Path, parts: Parts, all_parts: bool = False) -> Path:
-    """What the attempt of a mark made: a shard its parts, a whole job all, one that joins all but the parts.
-
-    ``all_parts``: those, too, that the shards before it made.
-    """
+def _set_aside(mark: Path, parts: Parts) -> Path:
+    """What the attempt of a mark made: a shard its parts, a whole job all, one that joins all but the parts."""
     state, name = mark.parent, mark.name.removeprefix("begun.")
-    others = [path for path in state.iterdir() if not path.name.startswith("begun.") and path != parts.folder]
+    kept = ("begun.", ANEW)
+    others = [path for path in state.iterdir() if not path.name.startswith(kept) and path != parts.folder]
     if name == JOIN:
-        made = sorted(parts.folder.glob("[0-9]*")) if all_parts else []
-        return set_aside(state, [*made, *others])
+        return set_aside(state, others)
     own = Parts(parts.folder, Shard.parse(name)).own()
     return set_aside(state, [*own, *others] if name == str(WHOLE) else own)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.engine.ledger import StageEntry
-from pipeline.engine.parts import Parts, Shard, flush, link, remove
+from pipeline.engine.parts import Shard, flush, link, parts_of, remove
 from pipeline.engine.receipts import shard_receipt, signature, state_of
 from pipeline.errors import PipelineError
 
@@ -76,7 +76,7 @@ def shard_is_done(root: Path, entry: StageEntry, shard: Shard, digest: str) -> b
     told, _, parts = path.read_text().partition(" ") if path.exists() else ("", "", "")
     if told != digest or not parts.isdigit():
         return False
-    return len(Parts(state / "parts", shard).own()) >= int(parts) or is_kept(state)
+    return len(parts_of(state, shard).own()) >= int(parts) or is_kept(state)
 
 
 def _seals(kept: Path) -> dict[str, str]:

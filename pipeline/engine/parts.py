@@ -39,6 +39,7 @@ class Shard:
 
 
 WHOLE = Shard()
+ANEW = "anew."  # begins the names of the marks in a job's state that say how often it was begun anew
 
 
 class Parts:
@@ -84,6 +85,17 @@ class Parts:
         if lacking:
             raise PipelineError(f"{self.folder} lacks parts {', '.join(lacking[:5])} of {total}; run the stage again")
         return paths
+
+
+def parts_of(state: Path, shard: Shard = WHOLE) -> Parts:
+    """The parts in a job's state that count: those made since it was last begun anew."""
+    times = len(list(state.glob(f"{ANEW}*")))
+    return Parts(state / (f"parts.{times}" if times else "parts"), shard)
+
+
+def begin_anew(state: Path) -> None:
+    """From now on no part counts that any shard has made, or is still making."""
+    (state / f"{ANEW}{len(list(state.glob(f'{ANEW}*'))) + 1}").touch()
 
 
 def _rename_to_new(source: Path, target: Path) -> None:

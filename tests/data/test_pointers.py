@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pipeline.__main__ as command_line
-from pipeline.data import storage
+from pipeline.data import pointers, remote
 from pipeline.data.pointers import followed, pointer_to, read_pointer, require_unchanged, write_pointer
 from pipeline.errors import PipelineError
 from pipeline.urls import without_secret
@@ -123,6 +123,33 @@ def test_archive_counts_as_a_whole(data, tmp_path, kind, where):
     served.end()
 
 
+@pytest.mark.parametrize(
+    "chain", ["zip::file://{}", "simplecache::zip://deep::{}", "zip://deep::simplecache::file://{}"]
+)
+def test_archive_counts_as_a_whole_wherever_it_stands_in_a_chain(data, tmp_path, chain):
+    pack(data, tmp_path / "clips.zip", "zip")
+    found = pointer_to(chain.format(tmp_path / "clips.zip"), KEY)
+    assert (found.files, found.bytes) == (1, (tmp_path / "clips.zip").stat().st_size)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(remote, "PAUSES", (0.0, 0.0))
+
+
+def test_folder_that_is_not_listed_for_a_moment_is_asked_again(data, tmp_path, impatient):
+    """fsspec's FTP takes it for empty."""
+    served = FtpServer(data)
+    whole = pointer_to(served.url, KEY)
+    for failures in (1, 2):
+        served.failures = failures
+        assert pointer_to(served.url, KEY) == whole and served.failures == 0
+    served.failures = 1000
+    with pytest.raises(PipelineError, match=r"cannot be listed \(the server does not list"):
+        pointer_to(served.url, KEY)
+    served.end()
+
+
 def test_root_of_a_server_is_its_root_and_not_this_folder(data, tmp_path):
     served = FtpServer(data)
     assert pointer_to(f"{served.url}/", KEY).files == pointer_to(served.url, KEY).files == 3
@@ -158,10 +185,10 @@ class Listed:
         for file in self.files:
             yield path, {}, {file["name"]: {**file, "name": f"{path}/{file['name']}"}}
 
-    def look_at(self) -> storage.Contents:
+    def pointer(self) -> pointers.Pointer:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(storage, "_system", lambda *_: (self, "root"))
-            return storage.look_at("some://root", KEY)
+            patch.setattr(remote, "_system", lambda *_: (self, "root"))
+            return pointer_to("some://root", KEY)
 
 
 def test_time_that_an_old_server_prints_does_not_count(caplog):
@@ -169,8 +196,11 @@ def test_time_that_an_old_server_prints_does_not_count(caplog):
     young, old = (
         {"name": "x", "size": 4, "modify": time, "unix.mode": "-rw-r--r--"} for time in ("Jun 09 14:40", "Jun 09 2026")
     )
-    assert Listed([young]).look_at() == Listed([old]).look_at()
+    assert Listed([young]).pointer() == Listed([old]).pointer()
     assert "only the size tells" in caplog.text
+    exact = ({**young, "modify": time} for time in ("20260609144000.123", "20260609144001"))
+    first, second = (Listed([file]).pointer() for file in exact)
+    assert first.digest != second.digest
 
 
 SIX = [{"name": str(k), "size": k, "mtime": 10 * k} for k in range(6)]
@@ -178,24 +208,24 @@ SIX = [{"name": str(k), "size": k, "mtime": 10 * k} for k in range(6)]
 
 @given(st.permutations(SIX))
 def test_order_in_which_a_server_lists_does_not_count(files):
-    assert Listed(files).look_at() == Listed(SIX).look_at()
+    assert Listed(files).pointer() == Listed(SIX).pointer()
 
 
 @given(st.integers(0, 5), st.sampled_from([("name", "other"), ("size", 9), ("mtime", 9)]))
 def test_name_size_and_mark_of_every_file_count(number, change):
     files = [dict(file) for file in SIX]
     files[number].update([change])
-    assert Listed(files).look_at().digest != Listed(SIX).look_at().digest
+    assert Listed(files).pointer().digest != Listed(SIX).pointer().digest
 
 
 def test_file_without_a_mark_counts_by_its_size_and_that_is_told(caplog):
-    assert Listed([*SIX, {"name": "x", "size": 4}, {"name": "y", "size": 4, "mtime": None}]).look_at().bytes == 23
+    assert Listed([*SIX, {"name": "x", "size": 4}, {"name": "y", "size": 4, "mtime": None}]).pointer().bytes == 23
     assert "of 2 of 8 files only the size tells" in caplog.text
-    with pytest.raises(PipelineError, match=f"{KEY}: some://root tells neither size nor time of x"):
-        Listed([*SIX, {"name": "x", "size": None}]).look_at()
+    with pytest.raises(PipelineError, match=f"{KEY}: root tells neither size nor time of x"):
+        Listed([*SIX, {"name": "x", "size": None}]).pointer()
 
 
-def test_what_cannot_be_listed_says_so(url, data, pointer):
+def test_what_cannot_be_listed_says_so(url, data, pointer, impatient):
     with pytest.raises(PipelineError, match=rf"{KEY}: {url}-none cannot be listed"):
         pointer_to(f"{url}-none", KEY)
     empty(data)

@@ -11,7 +11,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from pipeline.data import storage
+from pipeline.data import remote, storage
 from pipeline.data.decode import Reject, decode_picture, decode_video
 from pipeline.data.listings import read_listing
 from pipeline.data.preprocess import take_clips
@@ -66,7 +66,7 @@ def address(request, data, tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(storage, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(remote, "PAUSES", (0.0, 0.0))
 
 
 def clips_of(listing, videos, make) -> list:
@@ -80,7 +80,7 @@ def test_clips_from_a_url_are_those_of_the_folder(address, data, make, tmp_path,
     fetched = tmp_path / "fetched"
     fetched.mkdir()
     monkeypatch.setattr(storage.tempfile, "tempdir", str(fetched))
-    monkeypatch.setattr(storage, "PAUSES", ())  # what is missing is not asked for again
+    monkeypatch.setattr(remote, "PAUSES", ())  # what is missing is not asked for again
     local = clips_of(data / "listing.csv", data / "videos", make)
     assert [answer[0] if isinstance(answer, tuple) else len(answer) for answer in local] == [1, "missing", 1, "empty"]
     assert clips_of(address("listing.csv"), address("videos"), make) == local
@@ -190,11 +190,34 @@ def test_ftp_folder_that_is_left_empty_is_gone(ftp, make, impatient):
 def test_ftp_that_fails_for_a_moment_is_asked_again_and_no_file_counts_as_missing(ftp, make, impatient):
     """fsspec's FTP takes a folder that cannot be listed just now for an empty one."""
     folder = folder_at(f"{ftp.url}/videos", KEY)
-    ftp.failures = 3
+    ftp.failures = 2
     assert len(decode_video(folder / "page/a.mp4", "a", make.clip_rule())) == 1 and ftp.failures == 0
     ftp.failures = 1000
     with pytest.raises(PipelineError, match=r"clip_sets\.own\.videos: ftp://.* is gone"):
         decode_video(folder / "page/a.mp4", "a", make.clip_rule())
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_folder_that_ftp_does_not_list_for_a_moment_is_not_empty(ftp, impatient, failures):
+    ftp.failures = failures
+    assert exists(f"{ftp.url}/listing.csv", KEY)
+    ftp.failures = failures
+    assert folder_at(f"{ftp.url}/videos", KEY).names() == ["page"]
+    ftp.disconnect()
+    assert folder_at(f"{ftp.url}/videos", KEY).names() == ["page"]
+
+
+def test_connection_that_is_refused_for_a_moment_is_made_again(ftp, make, impatient, monkeypatch):
+    connect, left = remote.StrictFtp._connect, [1, 1]
+
+    def refused(self):
+        if left:
+            left.pop()
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        connect(self)
+
+    monkeypatch.setattr(remote.StrictFtp, "_connect", refused)
+    assert len(decode_video(folder_at(f"{ftp.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())) == 1
 
 
 def test_file_that_ftp_refuses_is_unreadable_and_not_missing(ftp, make, impatient, data):
@@ -264,7 +287,7 @@ def test_full_disk_of_this_machine_is_an_error_and_no_reject(server, make, monke
     def full(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(storage._system(f"{server.url}/videos", KEY)[0], "get_file", full)
+    monkeypatch.setattr(remote._system(f"{server.url}/videos", KEY)[0], "get_file", full)
     with pytest.raises(PipelineError, match=r"no space left in .*TMPDIR"):
         decode_video(Folder(f"{server.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())
 

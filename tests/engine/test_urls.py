@@ -153,10 +153,30 @@ def test_data_behind_a_pointer_that_changes_while_it_is_read_leaves_nothing(proj
     )
     message = project.snakemake(f"clips/{SET}", ok=False)
     assert f"clip_sets.{SET}.videos: what lies at {served.url}/videos is not what" in message
-    assert "What it made may be of both" in message and not (project.path / "clips" / SET).exists()
+    assert "No part that was made before counts" in message and not (project.path / "clips" / SET).exists()
     shutil.copy2(away, video)
     project.snakemake(f"clips/{SET}")
     assert ClipSet(project.path / "clips" / SET).ids == ["1", "2", "3"]
+    served.end()
+
+
+def test_what_another_shard_made_of_changed_data_does_not_count(project, data):
+    """Only one of the shards looks, and it finds the change before the join does."""
+    served = FtpServer(data)
+    write_video(data / "videos/page/3.mp4", 3)
+    pointer = project.path / "inputs/videos.pointer.yaml"
+    project.run("python", "-m", "pipeline", "pointer", str(pointer), "--url", f"{served.url}/videos")
+    project.set(f"clip_sets.{SET}.listing", str(data / "listing.csv"))
+    project.set(f"clip_sets.{SET}.videos", "inputs/videos.pointer.yaml")
+    project.set("runtime.shards.preprocess", 2)
+    project.set("clips.rows_per_part", 1)
+    away = (data / "videos/page/2.mp4").rename(data / "2.mp4")
+    project.run("python", "-m", "pipeline.engine.job", STAGE, "--shard", "1-of-2")
+    assert "is not what" in project.snakemake(f"clips/{SET}", ok=False)
+    away.rename(data / "videos/page/2.mp4")
+    project.snakemake(f"clips/{SET}")
+    assert ClipSet(project.path / "clips" / SET).ids == ["1", "2", "3"]
+    assert project.planned_by_dvc(STAGE) == project.planned(f"clips/{SET}") == set()
     served.end()
 
 
