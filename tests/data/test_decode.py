@@ -88,13 +88,20 @@ def test_last_frames_of_an_avi_are_its_own(tmp_path, make, seed):
     assert np.array_equal(decode_frames(row["frames"]), make.decode_all(path)[taken])
 
 
-def test_resized_clip_is_the_independent_frames_with_the_written_transform(tmp_path, make):
-    path = make.encode(tmp_path / "a.mp4", size=(64, 96))
+@pytest.mark.parametrize(("size", "how", "name"), [
+    ((64, 96), cv2.INTER_AREA, "INTER_AREA"), ((36, 54), cv2.INTER_AREA, "INTER_AREA"),
+    ((34, 52), cv2.INTER_LINEAR, "INTER_LINEAR"), ((24, 36), cv2.INTER_CUBIC, "INTER_CUBIC"),
+    ((32, 48), None, "INTER_AREA"),
+])  # fmt: skip
+def test_resized_clip_is_the_independent_frames_with_the_written_transform(tmp_path, make, size, how, name):
+    path = make.encode(tmp_path / "a.mp4", size=size)
     (row,) = decode_video(path, "id", make.clip_rule())
     taken = make.decode_all(path)[row["start_frame"] : row["start_frame"] + 15 * row["stride"] + 1 : row["stride"]]
-    expected = np.stack([cv2.resize(frame, (48, 32), interpolation=cv2.INTER_AREA)[:, 8:40] for frame in taken])
-    assert np.array_equal(decode_frames(row["frames"]), expected)
-    assert (row["source_height"], row["source_width"]) == (64, 96)
+    wide = round(size[1] * 32 / size[0])
+    resized = taken if how is None else [cv2.resize(frame, (wide, 32), interpolation=how) for frame in taken]
+    left = (wide - 32) // 2
+    assert np.array_equal(decode_frames(row["frames"]), np.stack([frame[:, left : left + 32] for frame in resized]))
+    assert (row["source_height"], row["source_width"]) == size and name in row["transform"]
 
 
 @pytest.mark.parametrize("shape", [(64, 192), (192, 64), (16, 48), (100, 100), (33, 47), (32, 32)])
