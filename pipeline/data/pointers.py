@@ -41,7 +41,7 @@ def pointer_to(url: str, key: str) -> Pointer:
     """What lies at an address now, by the listing of every folder; no file is read. Of a place in an archive, the
     archive counts as a whole.
 
-    Raises PipelineError, which names ``key``, where there is nothing, or a change of it could not be told.
+    Raises PipelineError, which names ``key``, where a change could not be told; DataChanged where there is nothing.
     """
     try:
         address = around(without_secret(url)) or url
@@ -55,7 +55,7 @@ def pointer_to(url: str, key: str) -> Pointer:
     except Exception as error:
         raise PipelineError(f"{key}: {url} cannot be listed ({one_line(error)})") from None
     if not files:
-        raise PipelineError(f"{key}: there is nothing at {url}")
+        raise DataChanged(f"{key}: there is nothing at {url}")
     lines, sizes, marked = zip(*files, strict=True)
     if not all(marked):
         unmarked = len(files) - sum(marked)

@@ -12,11 +12,15 @@ from pipeline.errors import PipelineError, lacks_space
 
 T = TypeVar("T")
 PAUSES = (0.5, 2.0, 8.0)  # seconds before what failed is tried again
+PATIENCE = 25.0  # seconds after which it is not: a worker that fetches, then asks for the folder, has two minutes
 ARCHIVES = ("zip", "tar", "libarchive")
 
 
 class StrictFtp(FTPFileSystem):
     """fsspec's takes a folder that the server does not list just now for an empty one; this raises OSError."""
+
+    def __init__(self, *args, timeout=10, **kwargs):
+        super().__init__(*args, timeout=timeout, **kwargs)
 
     def ls(self, path, detail=True, **kwargs):
         entries = super().ls(path, detail, **kwargs)
@@ -37,12 +41,19 @@ def _system(url: str, key: str):
     """fsspec's file system of a URL, kept for the process until it is forgotten, and the path in it."""
     if url not in _systems:
         try:
-            _systems[url] = fsspec.core.url_to_fs(url, skip_instance_cache=True)
+            new = {_protocol(link): {"skip_instance_cache": True} for link in url.split("::")}
+            _systems[url] = fsspec.core.url_to_fs(url, **new)
         except ImportError as error:
             raise PipelineError(f"{key}: {url} needs a package that is not installed ({error})") from None
         except ValueError as error:
             raise PipelineError(f"{key}: {url} is no address that fsspec knows ({error})") from None
     return _systems[url]
+
+
+def _protocol(link: str) -> str:
+    """Of a link of a chain: a URL, a protocol alone, or a local path."""
+    protocol, _, path = link.partition("://")
+    return "file" if not path and "/" in link else protocol
 
 
 def forget(url: str) -> None:
@@ -52,6 +63,7 @@ def forget(url: str) -> None:
 
 def asked(url: str, key: str, question: Callable[[Any, str], T]) -> T:
     """What a URL's file system answers, asked again on a new connection where it fails; "not found" is an answer."""
+    began = time.monotonic()
     for pause in (*PAUSES, None):
         try:
             return question(*_system(url, key))  # some connect here
@@ -59,7 +71,7 @@ def asked(url: str, key: str, question: Callable[[Any, str], T]) -> T:
             raise
         except Exception as error:
             forget(url)
-            if pause is None or lacks_space(error):
+            if pause is None or lacks_space(error) or time.monotonic() - began > PATIENCE:
                 raise
             time.sleep(pause)
     raise AssertionError("the last pause is None")
@@ -68,7 +80,7 @@ def asked(url: str, key: str, question: Callable[[Any, str], T]) -> T:
 def _links(url: str) -> tuple[list[str], int]:
     """The links of a chain of file systems, and the number of the last that is an archive; -1 where none is."""
     links = url.split("::")
-    archives = [number for number, link in enumerate(links) if link.partition("://")[0] in ARCHIVES]
+    archives = [number for number, link in enumerate(links) if _protocol(link) in ARCHIVES]
     return links, archives[-1] if archives else -1
 
 

@@ -43,10 +43,11 @@ ANEW = "anew."  # begins the names of the marks in a job's state that say how of
 
 
 class Parts:
-    """The parts in ``folder``, one sub-folder each; ``shard``: which of them this process makes."""
+    """The parts in ``folder``, one sub-folder each; ``shard``: which of them this process makes; ``times``: how often
+    they were begun anew."""
 
-    def __init__(self, folder: Path, shard: Shard = WHOLE):
-        self.folder, self.shard = folder, shard
+    def __init__(self, folder: Path, shard: Shard = WHOLE, times: int = 0):
+        self.folder, self.shard, self.times = folder, shard, times
 
     def path(self, number: int) -> Path:
         """Folder of one part; it exists when the part is finished."""
@@ -90,7 +91,7 @@ class Parts:
 def parts_of(state: Path, shard: Shard = WHOLE) -> Parts:
     """The parts in a job's state that count: those made since it was last begun anew."""
     times = len(list(state.glob(f"{ANEW}*")))
-    return Parts(state / (f"parts.{times}" if times else "parts"), shard)
+    return Parts(state / (f"parts.{times}" if times else "parts"), shard, times)
 
 
 def begin_anew(state: Path) -> None:

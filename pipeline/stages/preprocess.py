@@ -21,7 +21,7 @@ def make_parts(stage) -> int:
 
     name = stage.args.set
     clips, spec = stage.params.clips, stage.params.clip_sets[name]
-    if stage.parts.shard.number == 0:  # one of them is enough; merge looks at the end
+    if stage.parts.shard.number == 0 or stage.parts.times:  # one is enough before a change; merge looks at the end
         _require_unchanged(stage)
     listing, videos = followed(stage.inputs[0]), folder_at(followed(stage.inputs[1]), f"clip_sets.{name}.videos")
     is_wanted = functools.cache(stage.parts.wanted)

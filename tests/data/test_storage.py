@@ -220,6 +220,33 @@ def test_connection_that_is_refused_for_a_moment_is_made_again(ftp, make, impati
     assert len(decode_video(folder_at(f"{ftp.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())) == 1
 
 
+def test_waiting_for_a_server_ends_before_a_worker_is_taken_for_dead(monkeypatch):
+    clock, asked = [0.0], []
+
+    def silent(*_):
+        clock[0] += 10  # its connection's patience
+        asked.append(clock[0])
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(remote.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(remote.time, "sleep", lambda pause: clock.__setitem__(0, clock[0] + pause))
+    with pytest.raises(TimeoutError):
+        remote.asked("memory://x", KEY, silent)
+    assert len(asked) == 3 and clock[0] < 40
+
+
+@pytest.mark.parametrize("chain", ["zip://x::file://FOLDER/c.zip", "simplecache::file://FOLDER/videos"])
+def test_retry_connects_every_link_of_a_chain_anew(ftp, chain):
+    url = chain.replace("FOLDER", str(ftp.folder))
+    shutil.make_archive(str(ftp.folder / "c"), "zip", ftp.folder / "videos")
+    first, _ = remote._system(url, KEY)
+    remote.forget(url)
+    again, _ = remote._system(url, KEY)
+    inner = [getattr(system, "fs", None) or system.fo.fs for system in (first, again)]
+    assert first is not again and inner[0] is not inner[1]
+    remote.forget(url)
+
+
 def test_file_that_ftp_refuses_is_unreadable_and_not_missing(ftp, make, impatient, data):
     ftp.refused = {"a.mp4"}
     with pytest.raises(Reject) as reject:

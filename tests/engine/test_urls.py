@@ -160,8 +160,10 @@ def test_data_behind_a_pointer_that_changes_while_it_is_read_leaves_nothing(proj
     served.end()
 
 
-def test_what_another_shard_made_of_changed_data_does_not_count(project, data):
-    """Only one of the shards looks, and it finds the change before the join does."""
+@pytest.mark.parametrize("change", ["a file is away", "the folder is empty"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_another_shard_made_of_changed_data_does_not_count(project, data, change, when):
+    """Shard 0 looks, and finds the change before the join does; the other ran ``when``, or waited in a queue."""
     served = FtpServer(data)
     write_video(data / "videos/page/3.mp4", 3)
     pointer = project.path / "inputs/videos.pointer.yaml"
@@ -170,10 +172,18 @@ def test_what_another_shard_made_of_changed_data_does_not_count(project, data):
     project.set(f"clip_sets.{SET}.videos", "inputs/videos.pointer.yaml")
     project.set("runtime.shards.preprocess", 2)
     project.set("clips.rows_per_part", 1)
-    away = (data / "videos/page/2.mp4").rename(data / "2.mp4")
-    project.run("python", "-m", "pipeline.engine.job", STAGE, "--shard", "1-of-2")
-    assert "is not what" in project.snakemake(f"clips/{SET}", ok=False)
-    away.rename(data / "videos/page/2.mp4")
+    place = data / ("videos/page/2.mp4" if change == "a file is away" else "videos/page")
+    away = place.rename(data / "away")
+    (data / "videos/page").mkdir(exist_ok=True)
+    other = ("python", "-m", "pipeline.engine.job", STAGE, "--shard", "1-of-2")
+    if when == "before":
+        project.run(*other)
+    assert f"clip_sets.{SET}.videos: " in project.snakemake(f"clips/{SET}", ok=False)
+    if when == "after":
+        project.run(*other, ok=False)
+    if place.is_dir():
+        place.rmdir()
+    away.rename(place)
     project.snakemake(f"clips/{SET}")
     assert ClipSet(project.path / "clips" / SET).ids == ["1", "2", "3"]
     assert project.planned_by_dvc(STAGE) == project.planned(f"clips/{SET}") == set()
