@@ -160,8 +160,7 @@ def test_data_behind_a_pointer_that_changes_while_it_is_read_leaves_nothing(proj
     served.end()
 
 
-@pytest.mark.parametrize("change", ["a file is away", "the folder is empty"])
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("change", "when"), [("the folder is empty", "before"), ("a file is away", "after")])
 def test_what_another_shard_made_of_changed_data_does_not_count(project, data, change, when):
     """Shard 0 looks, and finds the change before the join does; the other ran ``when``, or waited in a queue."""
     served = FtpServer(data)
