@@ -110,3 +110,11 @@ def small_world():
     return SimpleNamespace(
         seed=0, size=32, frames=48, fps=9, webvid_clips=5, ucf101_train=4, ucf101_test=3, pictures=3
     )  # fmt: skip
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """What a server fails to answer is asked for again at once."""
+    from pipeline.data import remote
+
+    monkeypatch.setattr(remote, "PAUSES", (0.0, 0.0))

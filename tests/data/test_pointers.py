@@ -132,12 +132,7 @@ def test_archive_counts_as_a_whole_wherever_it_stands_in_a_chain(data, tmp_path,
     assert (found.files, found.bytes) == (1, (tmp_path / "clips.zip").stat().st_size)
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(remote, "PAUSES", (0.0, 0.0))
-
-
-def test_folder_that_is_not_listed_for_a_moment_is_asked_again(data, tmp_path, impatient):
+def test_folder_that_is_not_listed_for_a_moment_is_asked_again(data, impatient):
     """fsspec's FTP takes it for empty."""
     served = FtpServer(data)
     whole = pointer_to(served.url, KEY)
@@ -150,7 +145,7 @@ def test_folder_that_is_not_listed_for_a_moment_is_asked_again(data, tmp_path, i
     served.end()
 
 
-def test_root_of_a_server_is_its_root_and_not_this_folder(data, tmp_path):
+def test_root_of_a_server_is_its_root_and_not_this_folder(data):
     served = FtpServer(data)
     assert pointer_to(f"{served.url}/", KEY).files == pointer_to(served.url, KEY).files == 3
     served.end()

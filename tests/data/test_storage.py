@@ -64,11 +64,6 @@ def address(request, data, tmp_path):
         running.end()
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(remote, "PAUSES", (0.0, 0.0))
-
-
 def clips_of(listing, videos, make) -> list:
     """Every row's clips, or its reason."""
     folder = folder_at(videos, KEY)
@@ -171,7 +166,7 @@ def test_server_that_has_ended_is_an_error_and_no_reject(data, make, impatient, 
 
 @pytest.fixture
 def ftp(data, tmp_path):
-    """The data behind FTP, in a folder that a test may change; what goes wrong there is ``ftp.fails``."""
+    """The data behind FTP, in ``ftp.folder``, which a test may change."""
     shutil.copytree(data, tmp_path / "served")
     running = FtpServer(tmp_path / "served")
     running.folder = tmp_path / "served"
@@ -247,7 +242,7 @@ def test_retry_connects_every_link_of_a_chain_anew(ftp, chain):
     remote.forget(url)
 
 
-def test_file_that_ftp_refuses_is_unreadable_and_not_missing(ftp, make, impatient, data):
+def test_file_that_ftp_refuses_is_unreadable_and_not_missing(ftp, make, impatient):
     ftp.refused = {"a.mp4"}
     with pytest.raises(Reject) as reject:
         decode_video(folder_at(f"{ftp.url}/videos", KEY) / "page/a.mp4", "a", make.clip_rule())
